@@ -1,0 +1,33 @@
+"""What the worker can do: for each operation its words for messages, whether it writes, and whether it is long work."""
+
+from collections import namedtuple
+
+Call = namedtuple("Call", "doing writes long")
+
+# A question or a small change has rbd:timeout seconds in all; long work has rbd:progress_timeout without progress.
+CALLS = {
+    "cluster_info": Call("asking for the cluster's settings", False, False),
+    "namespace_list": Call("listing the namespaces", False, False),
+    "image_list": Call("listing the images", False, False),
+    "image_info": Call("reading the image", False, False),
+    "image_users": Call("asking who uses the image", False, False),
+    "image_usage": Call("measuring the space that the image uses", False, True),
+    "image_blank": Call("proving that the image is blank", False, True),
+    "image_create": Call("creating the image", True, False),
+    "image_resize": Call("resizing the image", True, True),
+    "image_features": Call("changing the features of the image", True, False),
+    "image_metadata": Call("changing the metadata of the image", True, False),
+    "image_config": Call("changing the configuration of the image", True, False),
+    "image_rebuild_object_map": Call("rebuilding the object map of the image", True, True),
+    "image_remove": Call("removing the image", True, True),
+    "image_lock": Call("locking the image for this host", True, False),
+    "trash_list": Call("listing the trash", False, False),
+    "trash_move": Call("moving the image to the trash", True, False),
+    "trash_restore": Call("restoring the image from the trash", True, False),
+    "trash_remove": Call("removing the image from the trash", True, True),
+    "snapshot_create": Call("creating the snapshot", True, False),
+    "snapshot_remove": Call("removing the snapshot", True, True),
+    "snapshot_protect": Call("protecting the snapshot", True, False),
+    "snapshot_unprotect": Call("unprotecting the snapshot", True, False),
+    "clone_create": Call("cloning to the image", True, False),
+}

@@ -1,0 +1,129 @@
+"""The one way of every state: look, plan, stop here in a dry run, act, look again.
+
+A dry run and a real run walk the same lines up to the first write, so that a dry run finds every refusal and predicts
+exactly the changes.
+"""
+
+from collections import namedtuple
+
+from saltrbd.errors import RbdError
+
+# What earlier states of the same dry run would make lives in Salt's context under this key.
+_CONTEXT = "saltrbd.planned"
+
+
+class Plan(namedtuple("Plan", "steps changes refusals planned notes")):
+    """What is to be done.
+
+    ``steps``: [(execution function, keyword arguments), ...] in order. ``changes``: {"pool/image": {field: {"old", "new"}}}.
+    ``refusals``: sentences; with one of them nothing is done. ``planned``: {key: facts} as later states of a dry run
+    shall see them. ``notes``: sentences that the comment carries.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, steps=(), changes=None, refusals=(), planned=None, notes=()):
+        return super().__new__(cls, list(steps), dict(changes or {}), list(refusals), dict(planned or {}), list(notes))
+
+
+def change(old, new):
+    """Return one field's entry in changes."""
+    return {"old": old, "new": new}
+
+
+def merge(plans):
+    """Return the plans of many resources as one: refused as a whole when one of them is."""
+    whole = Plan()
+    for plan in plans:
+        whole.steps.extend(plan.steps)
+        whole.changes.update(plan.changes)
+        whole.refusals.extend(plan.refusals)
+        whole.planned.update(plan.planned)
+        whole.notes.extend(plan.notes)
+    return whole
+
+
+def planned(context, test, run):
+    """Return the facts that earlier states of this dry run planned: {key: facts}, to be asked before the cluster is.
+
+    ``run`` identifies the run (Salt's ``__instance_id__``); without one, and in a real run, nothing is remembered.
+    """
+    if not test or not run:
+        context.pop(_CONTEXT, None)
+        return {}
+    kept = context.get(_CONTEXT)
+    if kept is None or kept[0] != run:
+        kept = context[_CONTEXT] = (run, {})
+    return kept[1]
+
+
+def converge(name, test, look, act, known, same):
+    """Make it so and return the state's result.
+
+    ``look()`` reads the facts and returns a :class:`Plan`; ``act(function, arguments)`` carries out one step and may
+    return a sentence for the comment; ``known`` is the dictionary of :func:`planned`; ``same`` is the comment when nothing is to be done.
+    """
+    try:
+        plan = look()
+    except RbdError as error:
+        return _result(name, False, {}, [str(error)])
+    if plan.refusals:
+        return _result(name, False, {}, plan.refusals)
+    if test:
+        known.update(plan.planned)
+    if not plan.changes:
+        return _result(name, True, {}, [same] + plan.notes)
+    if test:
+        return _result(name, None, plan.changes, [_sentence("Would change", plan.changes)] + plan.notes)
+    said, failure = [], None
+    try:
+        for function, arguments in plan.steps:
+            sentence = act(function, arguments)
+            if isinstance(sentence, str):
+                said.append(sentence)
+    except RbdError as error:
+        failure = error
+    return _second_look(name, look, plan, said, failure)
+
+
+def _second_look(name, look, plan, said, failure):
+    try:
+        again = look()
+    except RbdError as error:
+        reasons = [str(failure)] if failure else said
+        return _result(name, False, {}, reasons + ["What was changed is not known, the second look failed: {}".format(error)])
+    done = _without(plan.changes, again.changes)
+    if failure:
+        return _result(name, False, done, [str(failure)])
+    if again.changes or again.refusals:
+        left = again.refusals or [_sentence("still to change", again.changes)]
+        return _result(name, False, done, said + ["A second look does not confirm the change: " + " ".join(left)])
+    return _result(name, True, plan.changes, [_sentence("Changed", plan.changes)] + said + plan.notes)
+
+
+def _without(changes, left):
+    """Return the changes of which nothing is left."""
+    done = {}
+    for name, fields in changes.items():
+        kept = {field: entry for field, entry in fields.items() if field not in left.get(name, {})}
+        if kept:
+            done[name] = kept
+    return done
+
+
+def _sentence(verb, changes):
+    parts = ["{} ({})".format(name, ", ".join(_field(*item) for item in fields.items())) for name, fields in changes.items()]
+    if len(parts) > 8:
+        parts = parts[:8] + ["and {} more".format(len(parts) - 8)]
+    return "{} {}.".format(verb, "; ".join(parts))
+
+
+def _field(name, entry):
+    old, new = entry["old"], entry["new"]
+    if old in (None, {}, []):
+        return "{}: {}".format(name, new)
+    return "{}: {} to {}".format(name, old, "nothing" if new is None else new)
+
+
+def _result(name, result, changes, sentences):
+    return {"name": name, "result": result, "changes": changes, "comment": " ".join(part for part in sentences if part)}

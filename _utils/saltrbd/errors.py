@@ -1,0 +1,152 @@
+"""Every error of the package, as a flat list of named classes.
+
+All are subclasses of :class:`RbdError`, which is Salt's ``CommandExecutionError``, so that an execution module that
+raises one shows its sentence and no traceback. Callers tell errors apart by class, never by text.
+"""
+
+try:
+    from salt.exceptions import CommandExecutionError
+except ImportError:  # the core is importable without Salt, for its own tests and for the lab
+
+    class CommandExecutionError(Exception):
+        """Stands for Salt's class of the same name where Salt is not installed."""
+
+
+class RbdError(CommandExecutionError):
+    """The base of all errors of this package."""
+
+
+class InvalidSpec(RbdError):
+    """The text is not ``pool[/namespace]/image[@snapshot]``."""
+
+
+class InvalidSize(RbdError):
+    """The text is not a size such as ``512M`` or ``10G``."""
+
+
+class InvalidArgument(RbdError):
+    """An argument has a value that Ceph, the filesystem or this package cannot take."""
+
+
+class InvalidPillar(RbdError):
+    """The pillar makes no sense; the message lists every mistake."""
+
+
+class NoBindings(RbdError):
+    """No Python interpreter with the modules ``rados`` and ``rbd`` was found."""
+
+
+class WorkerDied(RbdError):
+    """The worker process ended in the middle of a call; the outcome of that call is not known."""
+
+
+class ClusterUnreachable(RbdError):
+    """The monitors did not answer, or refused the connection."""
+
+
+class WrongCluster(RbdError):
+    """The connected cluster's fsid is not the one that the pillar names; nothing was done."""
+
+
+class CephTimeout(RbdError):
+    """A call passed its time limit; the outcome of that call is not known unless the message tells."""
+
+
+class PermissionDenied(RbdError):
+    """The Ceph user lacks a capability for this operation."""
+
+
+class PoolNotFound(RbdError):
+    """The pool does not exist."""
+
+
+class ImageNotFound(RbdError):
+    """The image (or its namespace) does not exist."""
+
+
+class ImageExists(RbdError):
+    """An image of that name exists already."""
+
+
+class SnapshotNotFound(RbdError):
+    """The snapshot does not exist."""
+
+
+class SnapshotExists(RbdError):
+    """A snapshot of that name exists already."""
+
+
+class Busy(RbdError):
+    """The image, snapshot or device is in use; the message names the user where it is known."""
+
+
+class SnapshotProtected(RbdError):
+    """The snapshot is protected."""
+
+
+class NotProtected(RbdError):
+    """A format-1 clone needs a protected parent snapshot."""
+
+
+class NotSupported(RbdError):
+    """The cluster, the kernel or the tools on this host cannot do this."""
+
+
+class NoSpace(RbdError):
+    """The cluster is full, or a quota is reached."""
+
+
+class ReadOnly(RbdError):
+    """The image is read-only here: a snapshot, or another client holds its exclusive lock."""
+
+
+class CephError(RbdError):
+    """Ceph answered with an error that has no class of its own; the message carries its errno."""
+
+
+class Refused(RbdError):
+    """The package itself refuses: doing this could lose data. The message lists every reason."""
+
+
+class NotConverged(RbdError):
+    """A second look at the cluster does not confirm what was done."""
+
+
+class CommandFailed(RbdError):
+    """A tool on this host ended with an error; the message carries its last lines."""
+
+
+class CommandNotFound(RbdError):
+    """A tool that is needed is not installed; the message names its package."""
+
+
+class CommandTimeout(RbdError):
+    """A tool on this host passed its time limit and was ended, or could not be ended (state D)."""
+
+
+class NotMapped(RbdError):
+    """The image has no device on this host."""
+
+
+class NotMounted(RbdError):
+    """Nothing is mounted there, or something else than the image."""
+
+
+class NotBlank(RbdError):
+    """The device carries data, or cannot be proven blank."""
+
+
+class FilesystemDamaged(RbdError):
+    """The read-only check of a filesystem does not pass."""
+
+
+class FreezeFailed(RbdError):
+    """The filesystem could not be frozen, or somebody else froze it."""
+
+
+def by_name(name):
+    """Return the error class of this name (the worker sends names), :class:`CephError` for an unknown one."""
+    found = globals().get(name)
+    if isinstance(found, type) and issubclass(found, RbdError):
+        return found
+    return CephError

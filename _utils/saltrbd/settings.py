@@ -1,0 +1,118 @@
+"""What pillar and minion configuration say of the cluster and of this package.
+
+``ceph:`` names the cluster (conf, user, keyring, fsid, monitors) and what a declaration leaves out (pool, namespace,
+fs_type); ``rbd:`` holds limits. A key in the pillar wins over the same key in the minion's configuration.
+"""
+
+from collections import namedtuple
+
+from saltrbd.errors import InvalidPillar
+
+DEFAULT_CONF = "/etc/ceph/ceph.conf"
+
+_DEFAULTS = {
+    # ceph:
+    "conf": "",
+    "user": "admin",
+    "keyring": "",
+    "fsid": "",
+    "monitors": (),
+    "pool": "rbd",
+    "namespace": "",
+    "fs_type": "ext4",
+    # rbd:
+    # Seconds for a question or a small change; librados itself waits 300 s for its monitors (client_mount_timeout).
+    "timeout": 30.0,
+    # Seconds that long work (flatten, rollback, remove, a slow diff) may go on without progress.
+    "progress_timeout": 300.0,
+    # Images worked on at once. Snapshots are batched by the monitor once per paxos_propose_interval (1 s), so that 200
+    # at once take 2.6 s where 64 at once take 4 s.
+    "threads": 200,
+    # The interpreter that can import rados and rbd; empty: Salt's own, then /usr/bin/python3.
+    "python": "",
+    # Seconds that a filesystem stands still at most.
+    "freeze_timeout": 15.0,
+    # What maps an image where a declaration says nothing: auto, krbd, nbd or fuse.
+    "driver": "auto",
+    # Not a key of the pillar: who this host is, for locks and messages.
+    "host": "",
+}
+_CEPH_KEYS = ("conf", "user", "keyring", "fsid", "monitors", "pool", "namespace", "fs_type")
+_RBD_KEYS = ("timeout", "progress_timeout", "threads", "python", "freeze_timeout", "driver")
+
+Settings = namedtuple("Settings", sorted(_DEFAULTS))
+
+
+def plain(value):
+    """Return pillar data as plain dicts, lists and scalars (Salt 3008 hands out masking containers)."""
+    if hasattr(value, "items"):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def load(opts, pillar):
+    """Return the :class:`Settings` from ``__opts__`` and ``__pillar__``; raises :class:`InvalidPillar`."""
+    values = dict(_DEFAULTS)
+    for name, keys in (("ceph", _CEPH_KEYS), ("rbd", _RBD_KEYS)):
+        for source in (opts, pillar):
+            section = plain(source.get(name) or {})
+            if not isinstance(section, dict):
+                raise InvalidPillar("'{}:' must be a mapping, not {!r}.".format(name, section))
+            values.update((key, section[key]) for key in keys if section.get(key) is not None)
+    values["host"] = str(opts.get("id") or "")
+    return Settings(**_checked(values))
+
+
+def _checked(values):
+    wrong = []
+    for key in ("timeout", "progress_timeout", "freeze_timeout"):
+        number = values[key]
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number <= 86400:
+            wrong.append("rbd:{} must be seconds, more than 0 and at most 86400, not {!r}".format(key, number))
+    threads = values["threads"]
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1000:
+        wrong.append("rbd:threads must be a number from 1 to 1000, not {!r}".format(threads))
+    for key in ("conf", "user", "keyring", "fsid", "pool", "namespace", "fs_type"):
+        if not isinstance(values[key], str):
+            wrong.append("ceph:{} must be text, not {!r}; put it in quotes".format(key, values[key]))
+    for key in ("python", "driver"):
+        if not isinstance(values[key], str):
+            wrong.append("rbd:{} must be text, not {!r}".format(key, values[key]))
+    monitors = values["monitors"]
+    monitors = [monitors] if isinstance(monitors, str) else monitors
+    if not isinstance(monitors, (list, tuple)) or not all(isinstance(item, str) and item for item in monitors):
+        wrong.append("ceph:monitors must be a list of addresses such as 192.0.2.1:6789, not {!r}".format(monitors))
+        monitors = ()
+    if wrong:
+        raise InvalidPillar("; ".join(wrong) + ".")
+    values["monitors"] = tuple(monitors)
+    values["user"] = values["user"][len("client.") :] if values["user"].startswith("client.") else values["user"]
+    return values
+
+
+def mon_host(settings):
+    """Return the text of Ceph's option ``mon_host`` for the declared monitors, empty where a conf file names them."""
+    return ",".join(settings.monitors)
+
+
+def conf_file(settings):
+    """Return the path of the Ceph configuration file, or empty where the monitors are given and no file is."""
+    return settings.conf or ("" if settings.monitors else DEFAULT_CONF)
+
+
+def monitors_for_people(settings):
+    """Return where the monitors are, for messages: their addresses, or the file that names them."""
+    return ", ".join(settings.monitors) or conf_file(settings)
+
+
+def command_args(settings):
+    """Return the options that make ``rbd``, ``rados`` or ``ceph`` talk to this cluster as this user."""
+    args = ["--id", settings.user]
+    args += ["--conf", conf_file(settings) or "/dev/null"]
+    if settings.monitors:
+        args += ["-m", mon_host(settings)]
+    if settings.keyring:
+        args += ["--keyring", settings.keyring]
+    return args

@@ -1,0 +1,60 @@
+"""Is an image blank, and how much of it is used: walks over librbd's diff from no snapshot."""
+
+import rbd
+from images import FEATURES, FLAGS, names
+
+# Bytes walked between two reports of progress; 1 TiB untouched takes 13 s by the slow walk (Ceph 16.2, one OSD).
+CHUNK = 16 << 30
+
+
+def _walk(handle, report, stop_at_first):
+    """Return (bytes used, offset of the first used byte or None, whether the fast-diff map was trusted).
+
+    The map is trusted only while its flags are 0: whole objects by the map, else the slow walk over the objects.
+    """
+    size, trusted = handle.size(), bool(handle.features() & FEATURES["fast-diff"]) and handle.flags() == 0
+    used = [0, None]
+
+    def extent(offset, length, exists):
+        if exists:
+            used[0] += length
+            used[1] = offset if used[1] is None else min(used[1], offset)
+
+    for offset in range(0, size, CHUNK):
+        handle.diff_iterate(offset, min(CHUNK, size - offset), None, extent, include_parent=True, whole_object=trusted)
+        report(offset / size)
+        if stop_at_first and used[1] is not None:
+            break
+    return used[0], used[1], trusted
+
+
+def image_blank(session, report, pool, namespace, image, snapshot=""):
+    """What librbd knows of the image's content: parent, migration, flags, and the first used byte (None: blank)."""
+    with session.image(pool, namespace, image) as handle:
+        features = handle.features()
+        facts = {
+            "size": handle.size(),
+            "parent": _has_parent(handle),
+            "migrating": bool(features & FEATURES["migrating"]),
+            "flags": names(handle.flags(), FLAGS),
+        }
+        _, facts["first_used"], facts["whole_object"] = _walk(handle, report, True)
+        return facts
+
+
+def _has_parent(handle):
+    try:
+        handle.get_parent_image_spec()
+    except rbd.ImageNotFound:
+        return False
+    return True
+
+
+def image_usage(session, report, pool, namespace, image, snapshot=""):
+    """Bytes used and provisioned, of the image or of a snapshot; used counts what its parent gives it too."""
+    with session.image(pool, namespace, image, snapshot=snapshot) as handle:
+        used, _, trusted = _walk(handle, report, False)
+        return {"provisioned": handle.size(), "used": used, "whole_object": trusted}
+
+
+OPERATIONS = {"image_blank": image_blank, "image_usage": image_usage}

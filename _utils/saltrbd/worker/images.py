@@ -1,0 +1,263 @@
+"""Operations on whole images."""
+
+import rados
+import rbd
+from session import WorkerError
+
+FEATURES = {
+    "layering": 1,
+    "striping": 2,
+    "exclusive-lock": 4,
+    "object-map": 8,
+    "fast-diff": 16,
+    "deep-flatten": 32,
+    "journaling": 64,
+    "data-pool": 128,
+    "operations": 256,
+    "migrating": 512,
+    "non-primary": 1024,
+}
+FLAGS = {"object-map-invalid": 1, "fast-diff-invalid": 2}
+_SNAPSHOT_TYPES = {0: "user", 1: "group", 2: "trash", 3: "mirror"}
+# librbd keeps an image's own configuration among its metadata, under this prefix.
+_CONFIG = "conf_"
+
+
+def names(bits, table):
+    """Return the names of the bits that are set."""
+    return sorted(name for name, bit in table.items() if bits & bit)
+
+
+def mask(wanted):
+    """Return the bits of feature names, None for None."""
+    return None if wanted is None else sum(FEATURES[name] for name in wanted)
+
+
+def order_of(object_size):
+    return object_size.bit_length() - 1 if object_size else None
+
+
+def image_list(session, report, pool, namespace="", image="", snapshot=""):
+    """Names of the images of a pool and namespace, with their ids."""
+    found = rbd.RBD().list2(session.ioctx(pool, namespace))
+    return sorted(({"name": item["name"], "id": item["id"]} for item in found), key=lambda item: item["name"])
+
+
+def image_info(session, report, pool, namespace, image, snapshot="", children=False, users=False):
+    """Everything that opening the image tells; ``children`` adds each snapshot's clones, ``users`` who uses it."""
+    with session.image(pool, namespace, image) as handle:
+        metadata = dict(handle.metadata_list())
+        features, op_features = handle.features(), handle.op_features()
+        facts = {
+            "id": handle.id(),
+            "size": handle.size(),
+            "features": names(features, FEATURES),
+            "flags": names(handle.flags(), FLAGS),
+            "object_size": handle.stat()["obj_size"],
+            "stripe_unit": handle.stripe_unit(),
+            "stripe_count": handle.stripe_count(),
+            "data_pool": session.pool_name(handle.data_pool_id()) if features & FEATURES["data-pool"] else "",
+            "parent": _parent(handle),
+            "metadata": {key: value for key, value in metadata.items() if not key.startswith(_CONFIG)},
+            "config": {key[len(_CONFIG) :]: value for key, value in metadata.items() if key.startswith(_CONFIG)},
+            "created": int(handle.create_timestamp().timestamp()),
+        }
+        facts["clone_format"] = None
+        if facts["parent"]:
+            facts["clone_format"] = 2 if op_features & rbd.RBD_OPERATION_FEATURE_CLONE_CHILD else 1
+        facts["snapshots"] = [_snapshot(handle, item) for item in handle.list_snaps()]
+        if users:
+            facts.update(_users(session, handle))
+        if children:
+            for item in facts["snapshots"]:
+                handle.set_snap_by_id(item["id"])
+                item["children"] = [_child(child) for child in handle.list_children2()]
+        return facts
+
+
+def _parent(handle):
+    try:
+        spec = handle.get_parent_image_spec()
+    except rbd.ImageNotFound:
+        return None
+    return {
+        "pool": spec["pool_name"],
+        "namespace": spec["pool_namespace"],
+        "image": spec["image_name"],
+        "snapshot": spec["snap_name"],
+        "id": handle.parent_id(),
+        "overlap": handle.overlap(),
+    }
+
+
+def _snapshot(handle, item):
+    kind = _SNAPSHOT_TYPES.get(item["namespace"], "other")
+    return {
+        "name": item["name"],
+        "id": item["id"],
+        "size": item["size"],
+        "type": kind,
+        "protected": kind == "user" and handle.is_protected_snap(item["name"]),
+        "created": int(handle.get_snap_timestamp(item["id"]).timestamp()),
+        "original_name": item["trash"]["original_name"] if kind == "trash" and "trash" in item else None,
+    }
+
+
+def _child(child):
+    return {
+        "pool": child["pool"],
+        "namespace": child["pool_namespace"],
+        "image": child["image"],
+        "id": child["id"],
+        "trash": child["trash"],
+    }
+
+
+def _users(session, handle):
+    """Watchers without this session's own, and the advisory locks (librbd's own exclusive lock has a cookie "auto ...")."""
+    watchers = [
+        {"address": item["addr"], "client": item["id"], "cookie": item["cookie"]}
+        for item in handle.watchers_list()
+        if item["id"] not in session.instances
+    ]
+    lockers = handle.list_lockers() or {}
+    return {
+        "watchers": watchers,
+        "locks": [
+            {"client": client, "cookie": cookie, "address": address}
+            for client, cookie, address in lockers.get("lockers", [])
+            if not cookie.startswith("auto ")
+        ],
+    }
+
+
+def image_users(session, report, pool, namespace, image, snapshot=""):
+    """Who uses the image: {"watchers": [...], "locks": [...]}."""
+    with session.image(pool, namespace, image) as handle:
+        return _users(session, handle)
+
+
+def image_create(
+    session,
+    report,
+    pool,
+    namespace,
+    image,
+    size,
+    features=None,
+    object_size=None,
+    stripe_unit=None,
+    stripe_count=None,
+    data_pool=None,
+    metadata=None,
+    config=None,
+    snapshot="",
+):
+    """Create the image, with its metadata and configuration; returns its id."""
+    check_data_pool(session, data_pool)
+    rbd.RBD().create(
+        session.ioctx(pool, namespace),
+        image,
+        size,
+        order=order_of(object_size),
+        old_format=False,
+        features=mask(features),
+        stripe_unit=stripe_unit or 0,
+        stripe_count=stripe_count or 0,
+        data_pool=data_pool or None,
+    )
+    with session.image(pool, namespace, image, write=bool(metadata or config)) as handle:
+        annotate(handle, metadata, config)
+        return {"id": handle.id()}
+
+
+def check_data_pool(session, data_pool):
+    if data_pool and not session.rados.pool_exists(data_pool):
+        raise WorkerError("PoolNotFound", "the data pool {} does not exist".format(data_pool))
+
+
+def annotate(handle, metadata, config):
+    for key, value in sorted((metadata or {}).items()):
+        handle.metadata_set(key, value)
+    for key, value in sorted((config or {}).items()):
+        handle.config_set(key, value)
+
+
+def image_resize(session, report, pool, namespace, image, size, allow_shrink=False, snapshot=""):
+    """Resize to ``size`` bytes. librbd shrinks unless it is told not to."""
+    with session.image(pool, namespace, image, write=True) as handle:
+        if handle.size() != size:
+            handle.resize(size, allow_shrink)
+
+
+def image_features(session, report, pool, namespace, image, enable=(), disable=(), snapshot=""):
+    """Disable, then enable features, one after the other in the order given."""
+    with session.image(pool, namespace, image, write=True) as handle:
+        for wanted, enabled in [(name, False) for name in disable] + [(name, True) for name in enable]:
+            if bool(handle.features() & FEATURES[wanted]) != enabled:
+                handle.update_features(FEATURES[wanted], enabled)
+
+
+def image_metadata(session, report, pool, namespace, image, put=None, remove=(), snapshot=""):
+    """Set and remove metadata keys."""
+    with session.image(pool, namespace, image, write=True) as handle:
+        annotate(handle, put, None)
+        for key in remove:
+            _forget(handle.metadata_remove, key)
+
+
+def image_config(session, report, pool, namespace, image, put=None, remove=(), snapshot=""):
+    """Set and remove configuration overrides of the image."""
+    with session.image(pool, namespace, image, write=True) as handle:
+        annotate(handle, None, put)
+        for key in remove:
+            _forget(handle.config_remove, key)
+
+
+def _forget(remove, key):
+    try:
+        remove(key)
+    except (KeyError, rbd.ImageNotFound):
+        pass  # already gone
+
+
+def image_rebuild_object_map(session, report, pool, namespace, image, snapshot=""):
+    """Rebuild the object map, of the snapshots too: their flags become invalid with the image's."""
+    with session.image(pool, namespace, image, write=True) as handle:
+        handle.rebuild_object_map()
+        snapshots = [item["name"] for item in handle.list_snaps() if item["namespace"] == 0]
+    for done, name in enumerate(snapshots):
+        report(done / len(snapshots))
+        with session.image(pool, namespace, image, snapshot=name, write=True) as handle:
+            handle.rebuild_object_map()
+
+
+def image_remove(session, report, pool, namespace, image, snapshot=""):
+    """Remove the image at once, without the trash."""
+    rbd.RBD().remove(session.ioctx(pool, namespace), image, on_progress=lambda done, total: report(done / max(total, 1)))
+
+
+def image_lock(session, report, pool, namespace, image, name, cookie, description, snapshot=""):
+    """Take a RADOS lock of our own on the header object; the second taker gets Busy. librbd is not disturbed by it."""
+    with session.image(pool, namespace, image) as handle:
+        header = "rbd_header." + handle.id()
+    try:
+        session.ioctx(pool, namespace).lock_exclusive(header, name, cookie, desc=description)
+    except (rados.ObjectBusy, rados.ObjectExists):
+        raise WorkerError("Busy", "another host holds the lock {} on {}".format(name, header))
+    return {"object": header, "client": "client.{}".format(session.rados.get_instance_id())}
+
+
+OPERATIONS = {
+    "image_list": image_list,
+    "image_info": image_info,
+    "image_users": image_users,
+    "image_create": image_create,
+    "image_resize": image_resize,
+    "image_features": image_features,
+    "image_metadata": image_metadata,
+    "image_config": image_config,
+    "image_rebuild_object_map": image_rebuild_object_map,
+    "image_remove": image_remove,
+    "image_lock": image_lock,
+}

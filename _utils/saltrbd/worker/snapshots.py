@@ -1,0 +1,60 @@
+"""Operations on snapshots."""
+
+import rbd
+from session import WorkerError
+
+
+def snapshot_create(session, report, pool, namespace, image, snapshot, protect=False):
+    """Create a snapshot, and protect it."""
+    with session.image(pool, namespace, image, write=True) as handle:
+        try:
+            handle.create_snap(snapshot)
+        except rbd.ImageExists:
+            raise WorkerError("SnapshotExists", "the snapshot exists already")
+        if protect:
+            handle.protect_snap(snapshot)
+        return {"id": handle.snap_get_id(snapshot)}
+
+
+def snapshot_remove(session, report, pool, namespace, image, snapshot):
+    """Remove a snapshot. Under a format-2 clone librbd moves it to its trash namespace without a word."""
+    with session.image(pool, namespace, image, write=True) as handle:
+        with _named():
+            handle.remove_snap(snapshot)
+
+
+def snapshot_protect(session, report, pool, namespace, image, snapshot):
+    """Protect a snapshot; one that is protected stays so."""
+    with session.image(pool, namespace, image, write=True) as handle:
+        with _named():
+            if not handle.is_protected_snap(snapshot):
+                handle.protect_snap(snapshot)
+
+
+def snapshot_unprotect(session, report, pool, namespace, image, snapshot):
+    """Unprotect a snapshot; one that is not protected stays so. Busy while format-1 clones hang on it."""
+    with session.image(pool, namespace, image, write=True) as handle:
+        with _named():
+            if handle.is_protected_snap(snapshot):
+                handle.unprotect_snap(snapshot)
+
+
+class _named:
+    """Inside an open image, what librbd calls a missing image is a missing snapshot, and a busy one a protected or used one."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, rbd.ImageNotFound):
+            raise WorkerError("SnapshotNotFound", "the snapshot does not exist")
+        if isinstance(error, rbd.ImageBusy):
+            raise WorkerError("Busy", "the snapshot is protected, or clones hang on it")
+
+
+OPERATIONS = {
+    "snapshot_create": snapshot_create,
+    "snapshot_remove": snapshot_remove,
+    "snapshot_protect": snapshot_protect,
+    "snapshot_unprotect": snapshot_unprotect,
+}
