@@ -24,15 +24,15 @@ DAEMONS = ("ceph-mon", "ceph-mgr", "ceph-osd")
 # Below the range from which the kernel gives ports to clients, above the well-known ones.
 PORTS = range(20000, 32000, 50)
 
+# Both messenger protocols: the kernel's rbd speaks the older one unless told otherwise.
 # Every interval (paxos, heartbeats, ...) keeps Ceph's own default: what is measured here is what a user meets.
 CONF = """\
 # Written by ./lab: an embedded cluster for trying things out; it forgets everything when it stops.
 [global]
 fsid = {fsid}
-mon_host = v2:{address}:{port}/0
+mon_host = {monitor}
 public_addr = {address}
 cluster_addr = {address}
-ms_bind_msgr1 = false
 ms_bind_port_min = {first}
 ms_bind_port_max = {last}
 auth_cluster_required = cephx
@@ -89,11 +89,11 @@ def start(folder, address="127.0.0.1"):
     """
     folder = Path(folder).resolve()
     if facts(folder) is not None:
-        if _revive(folder):
+        if revive(folder):
             return facts(folder)
         stop(folder)
     if len(str(folder)) > 85:
-        raise LabError(f"The path {folder} is too long for Unix sockets inside it; choose one of at most 85 characters.")
+        raise LabError(f"The path {folder} is too long for Unix sockets inside it; choose one of 85 characters at most.")
     shutil.rmtree(folder, ignore_errors=True)
     try:
         _create(folder, address)
@@ -161,6 +161,23 @@ def healthy(folder):
     return seen["osdmap"]["num_up_osds"] == 1 and seen["mgrmap"]["available"]
 
 
+def revive(folder):
+    """Start again what can be started without loss; tell whether the cluster is whole then."""
+    folder = Path(folder).resolve()
+    running = daemons(folder)
+    if "ceph-osd" not in running:
+        return False
+    processes.resume(running.values())
+    try:
+        for name, start_it in (("ceph-mon", _start_mon), ("ceph-mgr", _start_mgr)):
+            if name not in running:
+                start_it(folder)
+        _wait(lambda: healthy(folder), 30, "the restarted daemons")
+    except LabError:
+        return False
+    return True
+
+
 def _conf(folder):
     return folder / "ceph.conf"
 
@@ -181,34 +198,19 @@ def _end_daemons(folder):
     return left
 
 
-def _revive(folder):
-    """Start again what can be started without loss; tell whether the cluster is whole."""
-    running = daemons(folder)
-    if "ceph-osd" not in running:
-        return False
-    processes.resume(running.values())
-    try:
-        for name, start_it in (("ceph-mon", _start_mon), ("ceph-mgr", _start_mgr)):
-            if name not in running:
-                start_it(folder)
-        _wait(lambda: healthy(folder), 30, "the restarted daemons")
-    except LabError:
-        return False
-    return True
-
-
 def _create(folder, address):
     folder.mkdir(parents=True, mode=0o711)
     for name in ("run", "log", "crash", "mon", "mgr", "osd"):
         (folder / name).mkdir(mode=0o700)
     fsid = str(uuid.uuid4())
     port = _free_ports(address)
+    monitor = f"[v2:{address}:{port}/0,v1:{address}:{port + 1}/0]"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     conf = CONF.format(
         fsid=fsid,
         address=address,
-        port=port,
-        first=port + 1,
+        monitor=monitor,
+        first=port + 2,
         last=port + 49,
         folder=folder,
         bytes=min(memory // 2, 16 * 2**30),
@@ -221,8 +223,7 @@ def _create(folder, address):
     _keyring(first, "mon.", "--cap", "mon", "allow *")
     run(["ceph-authtool", first, "--import-keyring", admin])
     monmap = folder / "monmap"
-    where = f"[v2:{address}:{port}/0]"
-    run(["monmaptool", "--create", "--fsid", fsid, "--addv", "a", where, monmap])
+    run(["monmaptool", "--create", "--fsid", fsid, "--addv", "a", monitor, monmap])
     conf_args = ["-c", _conf(folder)]
     run(["ceph-mon", "-i", "a", *conf_args, "--mkfs", "--monmap", monmap, "--keyring", first])
     _start_mon(folder)
