@@ -1,0 +1,136 @@
+# shellcheck shell=sh
+# Read by ./lab: can this system carry the lab, and which Debian packages are missing?
+# Plain POSIX sh, because a bare Debian root has nothing else. Every check comes before the first change.
+
+# What the lab itself needs: Ceph's daemons and clients with the bindings for /usr/bin/python3, the three
+# ways to map an image, filesystems, and what builds Salt's environment (timelib is compiled).
+lab_packages="ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd rbd-nbd
+ qemu-system-common qemu-utils qemu-block-extra fuse3 e2fsprogs xfsprogs mount util-linux kmod
+ python3 python3-venv python3-dev gcc libc6-dev ca-certificates"
+
+# What only the tests need: other kinds of content that must never be formatted, network namespaces, linters.
+test_packages="btrfs-progs lvm2 cryptsetup-bin mdadm bcache-tools fdisk gdisk iproute2 procps git shellcheck"
+
+# MiB: a cluster and Salt; all packages; two environments, logs and the monitor's store.
+need_memory=1024
+need_packages=2500
+need_home=1500
+
+missing_packages() {
+    # shellcheck disable=SC2086 # a list of names
+    installed=$(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' $1 2>/dev/null | sed -n 's/^ii *//p')
+    for package in $1; do
+        echo "$installed" | grep -qx "$package" || printf ' %s' "$package"
+    done
+}
+
+# The free space in MiB where a folder is or would be made.
+free_space() {
+    place=$1
+    while [ ! -d "$place" ]; do place=$(dirname "$place"); done
+    df -Pk "$place" | awk 'NR == 2 {print int($4 / 1024)}'
+}
+
+can_open() {
+    [ -c "$1" ] && (: <"$1") 2>/dev/null
+}
+
+# Prints one sentence for each reason why this system cannot carry the lab; nothing where it can.
+obstacles() {
+    if [ "$(id -u)" != 0 ]; then
+        echo "It must run as root: it installs packages and mounts filesystems. Run it again as root."
+    fi
+    system=$(. /etc/os-release 2>/dev/null && echo "${ID:-unknown} ${VERSION_ID:-}")
+    case $system in
+        "debian 12" | "debian 13") ;;
+        *) echo "It needs Debian 12 or 13, whose packages bring a whole Ceph; this is ${system:-no system it knows}." ;;
+    esac
+    case $(uname -m) in
+        x86_64 | aarch64) ;;
+        *) echo "It needs an x86_64 or aarch64 machine; this is $(uname -m)." ;;
+    esac
+    for tool in apt-get dpkg-query; do
+        command -v $tool >/dev/null || echo "It needs $tool to install packages, and $tool is not here."
+    done
+    # Bit 21 is CAP_SYS_ADMIN.
+    capabilities=$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status 2>/dev/null)
+    if [ -z "$capabilities" ]; then
+        echo "It needs /proc, which is not mounted here."
+    elif [ "$(id -u)" = 0 ] && [ $((0x$capabilities >> 21 & 1)) = 0 ]; then
+        echo "It needs the capability CAP_SYS_ADMIN to mount filesystems; start the container with it."
+    fi
+    if [ ! -d /sys/bus/rbd ] && ! modprobe -nq rbd 2>/dev/null; then
+        can_open /dev/fuse ||
+            echo "It needs /dev/fuse to map images, because this kernel has no rbd; load fuse, or give the container the device."
+        [ -c /dev/loop-control ] ||
+            echo "It needs /dev/loop-control to map images, because this kernel has no rbd; load loop, or give the container the device."
+    fi
+    # A lab that runs has taken its share already.
+    [ ! -e "$RBD_LAB_HOME/cluster/facts.json" ] || return 0
+    memory=$(awk '/^MemAvailable:/ {print int($2 / 1024)}' /proc/meminfo 2>/dev/null)
+    if [ "${memory:-0}" -lt $need_memory ]; then
+        echo "It needs $need_memory MiB of free memory; ${memory:-0} MiB are free."
+    fi
+    space=$(free_space "$RBD_LAB_HOME")
+    if [ "$space" -lt $need_home ]; then
+        echo "It needs $need_home MiB of free space for $RBD_LAB_HOME; $space MiB are free. RBD_LAB_HOME may name another folder."
+    fi
+    space=$(free_space /usr)
+    if [ -n "$missing" ] && [ "$space" -lt $need_packages ]; then
+        echo "It needs $need_packages MiB of free space in /usr for Debian packages; $space MiB are free."
+    fi
+}
+
+# The units that would start at boot, or nothing where systemd does not run.
+enabled_units() {
+    [ ! -d /run/systemd/system ] ||
+        systemctl list-unit-files --state=enabled --no-legend --no-pager 2>/dev/null | awk '{print $1}' | sort
+}
+
+# Debian enables and starts daemons as it installs them (ceph-crash, Ceph's targets, smartd ...). The lab starts its
+# own processes and needs none of these, so every unit that this installation enabled is stopped and disabled again.
+disable_new_units() {
+    [ -d /run/systemd/system ] || return 0
+    new=$(enabled_units | grep -vxF "${units_before:-none}" | tr '\n' ' ')
+    [ -n "$new" ] || return 0
+    # shellcheck disable=SC2086 # a list of names
+    systemctl disable --now $new >>"$log" 2>&1 || true
+    echo "          not left running: ${new}(systemctl enable --now brings one back)"
+}
+
+install_packages() {
+    log=$RBD_LAB_HOME/log/apt.log
+    mkdir -p "$RBD_LAB_HOME/log"
+    began=$(date +%s)
+    # shellcheck disable=SC2086 # a list of names
+    set -- $missing
+    echo "          install $# Debian packages and what they need (log: $log)"
+    export DEBIAN_FRONTEND=noninteractive
+    units_before=$(enabled_units)
+    trap 'disable_new_units; exit 130' INT TERM
+    code=0
+    {
+        timeout 600 apt-get -o DPkg::Lock::Timeout=120 update &&
+            timeout 1800 apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$@"
+    } </dev/null >"$log" 2>&1 || code=$?
+    disable_new_units
+    trap - INT TERM
+    if [ $code != 0 ]; then
+        tail -n 15 "$log" >&2
+        echo "apt-get could not install the packages: $missing. Its last words stand above; mend /etc/apt or the network and run this again." >&2
+        exit 3
+    fi
+    printf '  %5s s install Debian packages\n' "$(($(date +%s) - began))"
+}
+
+# Make sure of everything that Debian can give, or say why not and change nothing.
+prepare() {
+    missing=$(missing_packages "$1")
+    found=$(obstacles)
+    if [ -n "$found" ]; then
+        echo "This system cannot carry the lab, and nothing was changed:" >&2
+        echo "$found" | sed 's/^/- /' >&2
+        exit 3
+    fi
+    [ -z "$missing" ] || install_packages
+}
