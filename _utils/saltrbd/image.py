@@ -1,0 +1,258 @@
+"""Images as desired state: check what is declared, and plan from the current facts."""
+
+from saltrbd import features, size
+from saltrbd.converge import Plan, change
+from saltrbd.errors import InvalidArgument
+
+# Ceph takes an order from 12 (4 KiB) to 25 (32 MiB) for objects: rbd(8), --object-size.
+MIN_OBJECT, MAX_OBJECT = 4 << 10, 32 << 20
+LAYOUT = ("object_size", "stripe_unit", "stripe_count", "data_pool")
+
+
+def desired(
+    image_size=None,
+    image_features=None,
+    object_size=None,
+    stripe_unit=None,
+    stripe_count=None,
+    data_pool=None,
+    metadata=None,
+    config=None,
+):
+    """Return the declaration with sizes in bytes; None is what is not declared. Raises InvalidArgument, InvalidSize."""
+    want = {
+        "size": None if image_size is None else size.parse(image_size),
+        "features": features.declared(image_features),
+        "object_size": None if object_size is None else size.parse(object_size, "object_size"),
+        "stripe_unit": None if stripe_unit is None else size.parse(stripe_unit, "stripe_unit"),
+        "stripe_count": _count(stripe_count),
+        "data_pool": _text(data_pool, "data_pool"),
+        "metadata": _texts(metadata, "metadata"),
+        "config": _texts(config, "config"),
+    }
+    _check_layout(want)
+    for key in want["config"] or ():
+        if not key.startswith("rbd_"):
+            raise InvalidArgument("The config key {!r} is not one of an image: they begin with rbd_.".format(key))
+    for key in want["metadata"] or ():
+        if key.startswith("conf_"):
+            raise InvalidArgument("The metadata key {!r} belongs to the image's config: declare it there.".format(key))
+    return want
+
+
+def _check_layout(want):
+    number, unit, count = want["object_size"], want["stripe_unit"], want["stripe_count"]
+    if number is not None and (number & (number - 1) or not MIN_OBJECT <= number <= MAX_OBJECT):
+        raise InvalidArgument("The object_size {} is not a power of two from 4K to 32M.".format(size.show(number)))
+    if (unit is None) != (count is None):
+        raise InvalidArgument("Declare stripe_unit and stripe_count together: one needs the other.")
+    if unit is not None and (number or MAX_OBJECT) % unit:
+        raise InvalidArgument(
+            "The stripe_unit {} does not divide the object_size {}.".format(size.show(unit), size.show(number or MAX_OBJECT))
+        )
+
+
+def _count(value):
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 2**32:
+        raise InvalidArgument("The stripe_count must be a number of objects, 1 or more, not {!r}.".format(value))
+    return value
+
+
+def _text(value, what):
+    if value is None or (isinstance(value, str) and value):
+        return value
+    raise InvalidArgument("The {} must be a name, not {!r}.".format(what, value))
+
+
+def _texts(value, what):
+    """Return a mapping of text to text; a None in it means that the key shall not be there."""
+    if value is None:
+        return None
+    if not hasattr(value, "items"):
+        raise InvalidArgument("The {} must be a mapping of keys to values, not {!r}.".format(what, value))
+    found = {}
+    for key, item in value.items():
+        if not isinstance(key, str) or not key or "\0" in key:
+            raise InvalidArgument("The {} has a key that is no text: {!r}.".format(what, key))
+        if isinstance(item, bool):
+            item = "true" if item else "false"  # as Ceph writes them
+        if item is not None and not isinstance(item, (str, int, float)):
+            raise InvalidArgument("The {} of {!r} must be text or a number, not {!r}.".format(what, key, item))
+        found[key] = None if item is None else str(item)
+    return found
+
+
+def plan_present(spec, current, want, allow_shrink=False, restore=None, trashed=(), defaults=None):
+    """Return the :class:`Plan` that makes the image as declared.
+
+    ``current``: the image's facts, None where it is absent; ``trashed``: the trash's entries of this name, each with
+    the ``facts`` of its image; ``restore``: None, True, False or an id; ``defaults``: the cluster's facts, for what is
+    not declared.
+    """
+    if current is not None:
+        return plan_drift(spec, current, want, allow_shrink)
+    if trashed and restore is not False:
+        return _plan_restore(spec, want, allow_shrink, restore, trashed)
+    if want["size"] is None:
+        return Plan(refusals=["{} does not exist, and no size is declared to create it with.".format(spec)])
+    arguments = {key: value for key, value in want.items() if value is not None}
+    for key in ("metadata", "config"):
+        arguments[key] = {name: value for name, value in (want[key] or {}).items() if value is not None}
+    facts = planned_facts(want, defaults)
+    return Plan(
+        steps=[("rbd_image.create", dict(arguments, name=str(spec)))],
+        changes={str(spec): creation(want)},
+        planned={("image", str(spec)): facts},
+    )
+
+
+def creation(want):
+    """Return the changes of an image that is made."""
+    fields = {"image": change(None, "present")}
+    for key, value in want.items():
+        if key in ("metadata", "config"):
+            value = {name: item for name, item in (value or {}).items() if item is not None}
+        if value:
+            fields[key] = change(None, size.show(value) if key in ("size", "object_size", "stripe_unit") else value)
+    return fields
+
+
+def planned_facts(want, defaults=None, parent=None):
+    """Return the facts that an image made as declared will have, as far as a dry run can know."""
+    names = want["features"]
+    if names is None:
+        names = features.from_default((defaults or {}).get("default_features", ""))
+    number = want["object_size"] or 1 << (defaults or {}).get("default_order", 22)
+    return {
+        "id": None,
+        "size": want["size"],
+        "features": names,
+        "flags": [],
+        "object_size": number,
+        "stripe_unit": want["stripe_unit"] or number,
+        "stripe_count": want["stripe_count"] or 1,
+        "data_pool": want["data_pool"] or "",
+        "parent": parent,
+        "clone_format": None,
+        "metadata": {key: value for key, value in (want["metadata"] or {}).items() if value is not None},
+        "config": {key: value for key, value in (want["config"] or {}).items() if value is not None},
+        "snapshots": [],
+        "watchers": [],
+        "locks": [],
+    }
+
+
+def _plan_restore(spec, want, allow_shrink, restore, trashed):
+    listed = ", ".join("id {id}".format(**entry) for entry in trashed)
+    if restore is None:
+        return Plan(
+            refusals=[
+                "{0} does not exist, but an image of that name lies in the trash ({1}). Declare restore_from_trash: True "
+                "to bring it back, or restore_from_trash: False to make a new one.".format(spec, listed)
+            ]
+        )
+    chosen = [entry for entry in trashed if restore is True or entry["id"] == restore]
+    if len(chosen) != 1:
+        return Plan(
+            refusals=[
+                "{}: {} images of that name lie in the trash ({}). Declare restore_from_trash: ID with the id of the one "
+                "to bring back.".format(spec, len(trashed), listed)
+            ]
+        )
+    drift = plan_drift(spec, chosen[0]["facts"], want, allow_shrink)
+    if drift.refusals:
+        return drift
+    fields = {"image": change("in the trash", "present")}
+    fields.update(drift.changes.get(str(spec), {}))
+    steps = [("rbd_image.restore", {"name": str(spec), "image_id": chosen[0]["id"]})] + drift.steps
+    facts = drift.planned.get(("image", str(spec)), chosen[0]["facts"])
+    return Plan(steps=steps, changes={str(spec): fields}, planned={("image", str(spec)): facts})
+
+
+def plan_drift(spec, current, want, allow_shrink=False):
+    """Return the :class:`Plan` that brings an image that exists to what is declared."""
+    name, fields, steps, refused, facts = str(spec), {}, [], [], dict(current)
+    for key in LAYOUT:
+        if want[key] is not None and want[key] != current[key]:
+            show = str if key in ("stripe_count", "data_pool") else size.show
+            refused.append(
+                "{}: {} is {} and cannot be changed to {} after the image was created.".format(
+                    spec, key, show(current[key]) or "none", show(want[key])
+                )
+            )
+    _plan_features(spec, current, want, fields, steps, refused, facts)
+    if want["size"] is not None and want["size"] != current["size"]:
+        old, new = size.show(current["size"]), size.show(want["size"])
+        if want["size"] < current["size"] and not allow_shrink:
+            refused.append(
+                "{}: it has {}, and shrinking it to {} would cut off data. Declare allow_shrink: True to do it.".format(spec, old, new)
+            )
+        fields["size"] = change(old, new)
+        steps.append(("rbd_image.resize", {"name": name, "size": want["size"], "allow_shrink": want["size"] < current["size"]}))
+        facts["size"] = want["size"]
+    for key in ("metadata", "config"):
+        put = {item: value for item, value in (want[key] or {}).items() if value is not None and current[key].get(item) != value}
+        remove = sorted(item for item, value in (want[key] or {}).items() if value is None and item in current[key])
+        for item in sorted(put) + remove:
+            fields["{}.{}".format(key, item)] = change(current[key].get(item), put.get(item))
+        if put or remove:
+            steps.append(("rbd_image.set_" + key, {"name": name, "put": put, "remove": remove}))
+    if refused:
+        return Plan(refusals=refused)
+    return Plan(steps=steps, changes={name: fields} if fields else {}, planned={("image", name): facts} if fields else {})
+
+
+def _plan_features(spec, current, want, fields, steps, refused, facts):
+    if want["features"] is None:
+        return
+    have = features.visible(current["features"])
+    refused.extend(features.refusals(spec, have, want["features"]))
+    disable, enable = features.moves(have, want["features"])
+    if disable or enable:
+        fields["features"] = change(have, want["features"])
+        steps.append(("rbd_image.set_features", {"name": str(spec), "enable": enable, "disable": disable}))
+        facts["features"] = sorted(set(current["features"]) - set(disable) | set(enable))
+    stale = bool(current["flags"]) and "object-map" in want["features"] and "object-map" in have
+    if stale:
+        fields["flags"] = change(current["flags"], [])
+        facts["flags"] = []
+    if stale or "object-map" in enable or "fast-diff" in enable:
+        # A map that was enabled again is not valid before it was rebuilt, and librbd then walks every object.
+        steps.append(("rbd_image.rebuild_object_map", {"name": str(spec)}))
+
+
+def plan_absent(spec, current, trash=True):
+    """Return the :class:`Plan` that removes the image, or every reason against it.
+
+    ``current`` carries ``watchers``, ``locks`` and each snapshot's ``children``.
+    """
+    if current is None:
+        return Plan()
+    blocked = ["the clone {}".format(child_name(child)) for item in current["snapshots"] for child in item.get("children", ())]
+    blocked += ["the user {address} ({client})".format(client=_client(item), **item) for item in current["watchers"]]
+    blocked += ["the lock '{cookie}' held by {client} at {address}".format(**item) for item in current["locks"]]
+    if not trash:
+        blocked += [
+            "the {}snapshot {}".format("protected " if item["protected"] else "", spec.at(item["name"]) if item["type"] == "user" else item["name"])
+            for item in current["snapshots"]
+        ]
+    if blocked:
+        return Plan(refusals=["{} is not removed. In the way are: {}.".format(spec, "; ".join(sorted(set(blocked))))])
+    step = ("rbd_image.trash", {"name": str(spec)}) if trash else ("rbd_image.remove", {"name": str(spec)})
+    return Plan(
+        steps=[step],
+        changes={str(spec): {"image": change("present", "in the trash" if trash else None)}},
+        planned={("image", str(spec)): None},
+    )
+
+
+def _client(watcher):
+    return "client.{}".format(watcher["client"])
+
+
+def child_name(child):
+    """Return a clone's name for people: ``pool/namespace/image``, and that it lies in the trash."""
+    name = "/".join(part for part in (child["pool"], child["namespace"], child["image"]) if part)
+    return "{} (in the trash, id {})".format(name, child["id"]) if child["trash"] else name

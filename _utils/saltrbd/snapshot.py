@@ -1,0 +1,129 @@
+"""Snapshots as desired state, of one image or of many at once."""
+
+from saltrbd import spec as specs
+from saltrbd.converge import Plan, change
+from saltrbd.errors import InvalidArgument, InvalidSpec
+from saltrbd.image import child_name
+
+CONSISTENCY = ("auto", "filesystem", "crash")
+
+
+def named(name, images=None, pool=None, namespace=None):
+    """Return the snapshots' specs: ``name`` is a spec with a snapshot, or a snapshot's name for every one of ``images``."""
+    if images is None:
+        return [specs.parse_snapshot(name, pool, namespace)]
+    if isinstance(images, (str, bytes)) or not hasattr(images, "__iter__"):
+        raise InvalidArgument("The images must be a list of specs, not {!r}.".format(images))
+    if isinstance(name, str) and ("@" in name or "/" in name):
+        raise InvalidSpec("With images, the name is a snapshot's name alone, not {!r}.".format(name))
+    found = [specs.parse_image(image, pool, namespace).at(name) for image in images]
+    if not found:
+        raise InvalidArgument("The list of images for the snapshot {} is empty.".format(name))
+    return sorted(set(found))
+
+
+def check_consistency(value):
+    """Return ``value`` if it is auto, filesystem or crash, else raise :class:`InvalidArgument`."""
+    if value not in CONSISTENCY:
+        raise InvalidArgument("The consistency must be one of {}, not {!r}.".format(", ".join(CONSISTENCY), value))
+    return value
+
+
+def find(image, name):
+    """Return the facts of a user's snapshot among an image's, None where there is none."""
+    for item in image["snapshots"]:
+        if item["name"] == name and item["type"] == "user":
+            return item
+    return None
+
+
+def plan_present(wanted, images, protect=False, consistency="auto", targets=None):
+    """Return the :class:`Plan` that makes the snapshots, protected where ``protect``.
+
+    ``images``: {image spec: facts or None}. ``targets``: {image spec: reason or None} for what is to be frozen; None
+    means that the filesystem can be frozen.
+    """
+    plan = Plan()
+    make, protects = [], []
+    for spec in wanted:
+        image = images[spec.head]
+        if image is None:
+            plan.refusals.append("{} does not exist, so it can have no snapshot {}. Declare rbd_image.present.".format(spec.head, spec.snapshot))
+            continue
+        current = find(image, spec.snapshot)
+        if current is None:
+            reason = (targets or {}).get(spec.head)
+            if consistency == "filesystem" and reason:
+                plan.refusals.append(
+                    "{} cannot be made filesystem-consistent: {}. Mount it here, or declare consistency: auto or crash.".format(spec, reason)
+                )
+                continue
+            fields = {"snapshot": change(None, "present")}
+            make.append(str(spec))
+        else:
+            fields = {}
+        if protect and not (current and current["protected"]):
+            fields["protected"] = change(None if current is None else False, True)
+            if current is not None:
+                protects.append(str(spec))
+        if fields:
+            plan.changes[str(spec)] = fields
+            plan.planned[("snapshot", str(spec))] = {"protected": bool(protect or (current or {}).get("protected"))}
+    if plan.refusals:
+        return Plan(refusals=plan.refusals)
+    if make:
+        plan.steps.append(("rbd_snapshot.create", {"name": make, "protect": protect, "consistency": consistency}))
+    if protects:
+        plan.steps.append(("rbd_snapshot.protect", {"name": protects}))
+    return plan
+
+
+def plan_unprotected(wanted, images):
+    """Return the :class:`Plan` that takes the protection away; refused while format-1 clones hang on a snapshot."""
+    plan, names = Plan(), []
+    for spec in wanted:
+        current = _current(images, spec)
+        if current is None or not current["protected"]:
+            continue
+        blocked = [child_name(child) for child in current.get("children", ()) if child.get("clone_format") != 2]
+        if blocked:
+            plan.refusals.append("{} stays protected, because these clones of format 1 hang on it: {}.".format(spec, ", ".join(blocked)))
+            continue
+        names.append(str(spec))
+        plan.changes[str(spec)] = {"protected": change(True, False)}
+        plan.planned[("snapshot", str(spec))] = {"protected": False}
+    if plan.refusals:
+        return Plan(refusals=plan.refusals)
+    if names:
+        plan.steps.append(("rbd_snapshot.unprotect", {"name": names}))
+    return plan
+
+
+def plan_absent(wanted, images, with_clones=False):
+    """Return the :class:`Plan` that removes the snapshots; refused while protected, or while a clone hangs on one."""
+    plan, names = Plan(), []
+    for spec in wanted:
+        current = _current(images, spec)
+        if current is None:
+            continue
+        if current["protected"]:
+            plan.refusals.append("{} is protected. Declare rbd_snapshot.unprotected first.".format(spec))
+        children = [child_name(child) for child in current.get("children", ())]
+        if children and not with_clones:
+            plan.refusals.append(
+                "{} is not removed, because these clones hang on it: {}. With with_clones: True it goes to Ceph's trash "
+                "for snapshots until the last of them is gone.".format(spec, ", ".join(children))
+            )
+        names.append(str(spec))
+        plan.changes[str(spec)] = {"snapshot": change("present", None)}
+        plan.planned[("snapshot", str(spec))] = None
+    if plan.refusals:
+        return Plan(refusals=plan.refusals)
+    if names:
+        plan.steps.append(("rbd_snapshot.remove", {"name": names, "with_clones": with_clones}))
+    return plan
+
+
+def _current(images, spec):
+    image = images[spec.head]
+    return None if image is None else find(image, spec.snapshot)
