@@ -128,6 +128,10 @@ class NotMapped(RbdError):
     """The image has no device on this host."""
 
 
+class StaleMapping(RbdError):
+    """The image's device on this host is of no use any more: its daemon is dead, or the image was removed since."""
+
+
 class NotMounted(RbdError):
     """Nothing is mounted there, or something else than the image."""
 

@@ -1,0 +1,129 @@
+"""What /proc tells of this host's processes and mounts."""
+
+import os
+from collections import namedtuple
+
+Process = namedtuple("Process", "pid start argv")
+Mount = namedtuple("Mount", "point device source fs_type options pid")
+
+
+def state_of(pid):
+    """Return (state letter, kernel function it sleeps in) of a process, ("", "") for one that is gone."""
+    try:
+        with open("/proc/{}/stat".format(pid), "rb") as file:
+            letter = file.read().rpartition(b")")[2].split()[0].decode("ascii")
+    except (OSError, IndexError):
+        return "", ""
+    try:
+        with open("/proc/{}/wchan".format(pid), "rb") as file:
+            where = file.read().decode("ascii", "replace").strip("0 \n")
+    except OSError:
+        where = ""
+    return letter, where
+
+
+def start_of(pid):
+    """Return when a process began, in clock ticks since the boot, or None: with it a pid names one process for certain."""
+    try:
+        with open("/proc/{}/stat".format(pid), "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def argv_of(pid):
+    """Return the argument list of a process, empty for a kernel thread or one that is gone."""
+    try:
+        with open("/proc/{}/cmdline".format(pid), "rb") as file:
+            return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
+    except OSError:
+        return []
+
+
+def environ_of(pid):
+    """Return the environment that a process was started with."""
+    try:
+        with open("/proc/{}/environ".format(pid), "rb") as file:
+            pairs = [os.fsdecode(word).partition("=") for word in file.read().split(b"\0") if b"=" in word]
+    except OSError:
+        return {}
+    return {key: value for key, _, value in pairs}
+
+
+def processes(program):
+    """Return the :class:`Process` list of all that run this program (the base name of their first argument)."""
+    found = []
+    for pid in pids():
+        argv = argv_of(pid)
+        if argv and os.path.basename(argv[0]) == program:
+            start = start_of(pid)
+            if start is not None:
+                found.append(Process(pid, start, argv))
+    return found
+
+
+def pids():
+    """Return all process ids that this host (or container) shows."""
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def boot_id():
+    """Return the kernel's id of this boot."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+def pid_namespace():
+    """Return the name of our pid namespace: a pid of another one means nothing here."""
+    return os.readlink("/proc/self/ns/pid")
+
+
+def mounts(pid="self"):
+    """Return the :class:`Mount` list of a process's mount namespace; ``device`` is "major:minor"."""
+    found = []
+    try:
+        with open("/proc/{}/mountinfo".format(pid), "rb") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        left, _, right = line.partition(b" - ")
+        head, tail = left.split(b" "), right.split(b" ")
+        if len(head) < 6 or len(tail) < 2:
+            continue
+        found.append(
+            Mount(_unescape(head[4]), head[2].decode("ascii"), _unescape(tail[1]), _unescape(tail[0]), _unescape(head[5]), pid)
+        )
+    return found
+
+
+def all_mounts():
+    """Return the mounts of every mount namespace once, ours first; ``pid`` of a foreign one is a process inside it, else "self"."""
+    found, seen = mounts(), {_namespace("self")}
+    for pid in pids():
+        name = _namespace(pid)
+        if name and name not in seen:
+            seen.add(name)
+            found += mounts(pid)
+    return found
+
+
+def _namespace(pid):
+    try:
+        return os.readlink("/proc/{}/ns/mnt".format(pid))
+    except OSError:
+        return None
+
+
+def _unescape(raw):
+    """The kernel writes blank, tab, newline and backslash as octal numbers."""
+    out, index = bytearray(), 0
+    while index < len(raw):
+        if raw[index : index + 1] == b"\\" and raw[index + 1 : index + 4].isdigit():
+            out.append(int(raw[index + 1 : index + 4], 8))
+            index += 4
+            continue
+        out += raw[index : index + 1]
+        index += 1
+    return os.fsdecode(bytes(out))

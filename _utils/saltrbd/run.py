@@ -1,0 +1,159 @@
+"""Running the tools of this host: argument lists, a time limit for each, and never a wait without an end.
+
+``subprocess.run(timeout=...)`` kills its child at the limit and then waits for it. A child that sleeps in the kernel
+(state D: mkfs, umount or fsfreeze while an OSD is down) does not die, and Salt would hang with it. So here the output
+goes into files, not pipes, and a child that survives SIGKILL is left and named.
+"""
+
+import os
+import signal
+import subprocess
+import tempfile
+from collections import namedtuple
+
+from saltrbd import errors
+from saltrbd.proc import state_of
+
+Result = namedtuple("Result", "code out err")
+
+# Seconds that a killed child gets to disappear.
+KILL_WAIT = 2.0
+# Lines of a failed tool's stderr that its error carries.
+LAST_LINES = 6
+_READ_AT_MOST = 1 << 26
+
+# Which Debian package brings a tool, for the message of CommandNotFound.
+PACKAGES = {
+    "blkid": "util-linux",
+    "blockdev": "mount",
+    "btrfs": "btrfs-progs",
+    "ceph": "ceph-common",
+    "dd": "coreutils",
+    "e2fsck": "e2fsprogs",
+    "findmnt": "util-linux",
+    "fsfreeze": "util-linux",
+    "fstrim": "util-linux",
+    "fuser": "psmisc",
+    "fusermount3": "fuse3",
+    "losetup": "mount",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "modprobe": "kmod",
+    "mount": "mount",
+    "qemu-storage-daemon": "qemu-utils and qemu-block-extra",
+    "rados": "ceph-common",
+    "rbd": "ceph-common",
+    "rbd-nbd": "rbd-nbd",
+    "resize2fs": "e2fsprogs",
+    "systemd-run": "systemd",
+    "tune2fs": "e2fsprogs",
+    "umount": "mount",
+    "xfs_admin": "xfsprogs",
+    "xfs_growfs": "xfsprogs",
+    "xfs_repair": "xfsprogs",
+}
+# Salt's own PATH may lack the folders of system tools.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def environment(extra=None):
+    """Return the environment of a tool: C locale, system folders in PATH, nothing of Salt's own Python or Ceph's arguments."""
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("PYTHON", "LC_", "LANG")) and key not in ("LD_LIBRARY_PATH", "LD_PRELOAD", "CEPH_ARGS")
+    }
+    folders = kept.get("PATH", "").split(":") + _PATH.split(":")
+    kept.update(LC_ALL="C", LANGUAGE="C", PATH=":".join(dict.fromkeys(folder for folder in folders if folder)))
+    kept.update(extra or {})
+    return kept
+
+
+def which(tool):
+    """Return the path of a tool, or None."""
+    for folder in environment()["PATH"].split(":"):
+        path = os.path.join(folder, tool)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def run(argv, limit, input=None, ok=(0,), env=None):
+    """Run ``argv`` for at most ``limit`` seconds and return ``Result(code, out, err)``, the outputs as text.
+
+    ``input`` is text for stdin (else /dev/null), ``ok`` the exit codes that are no error (None: all), ``env`` is added to the
+    environment. Raises :class:`CommandNotFound`, :class:`CommandFailed` with the last lines of stderr, or
+    :class:`CommandTimeout`; then the whole process group got SIGKILL, and a child that is still there is named with its pid,
+    state and kernel function. Example: ``run(["blkid", "-p", "/dev/rbd0"], 30, ok=(0, 2))``.
+    """
+    argv = [str(word) for word in argv]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as stdin:
+        if input is not None:
+            stdin.write(input.encode("utf-8"))
+            stdin.seek(0)
+        process = _start(argv, stdin if input is not None else subprocess.DEVNULL, out, err, env)
+        try:
+            code = process.wait(timeout=limit)
+        except subprocess.TimeoutExpired:
+            raise errors.CommandTimeout(_ended(argv, process, limit) + _words(err))
+        except BaseException:
+            _kill(process)
+            raise
+        result = Result(code, _text(out), _text(err))
+    if ok is not None and code not in ok:
+        raise errors.CommandFailed(_failure(argv, result))
+    return result
+
+
+def _start(argv, stdin, out, err, env):
+    try:
+        return subprocess.Popen(argv, stdin=stdin, stdout=out, stderr=err, env=environment(env), cwd="/", start_new_session=True)
+    except FileNotFoundError:
+        tool = os.path.basename(argv[0])
+        package = PACKAGES.get(tool)
+        raise errors.CommandNotFound(
+            "The command {} is not installed on this host{}.".format(tool, "; install {} (Debian's name)".format(package) if package else "")
+        )
+    except OSError as error:
+        raise errors.CommandFailed("The command {} cannot be run: {}.".format(argv[0], error.strerror))
+
+
+def _kill(process):
+    """Kill the process group; return whether the child is gone."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)  # the child is not reaped yet, so its pid is its own
+    except OSError:
+        pass
+    try:
+        process.wait(timeout=KILL_WAIT)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _ended(argv, process, limit):
+    text = "The command '{}' did not end within {:g} s".format(" ".join(argv), limit)
+    if _kill(process):
+        return text + " and was killed."
+    letter, where = state_of(process.pid)
+    # Python would wait for the child when it drops the object; this one is init's from now on.
+    process.returncode = -signal.SIGKILL
+    return text + "; it survives SIGKILL and is left behind: pid {}, state {}{}. It ends when the storage answers again.".format(
+        process.pid, letter or "?", ", in the kernel's {}".format(where) if where else ""
+    )
+
+
+def _text(file):
+    file.seek(0)
+    return file.read(_READ_AT_MOST).decode("utf-8", "replace")
+
+
+def _words(err):
+    lines = [line.strip() for line in _text(err).splitlines() if line.strip()][-LAST_LINES:]
+    return " It said: {}".format(" / ".join(lines)) if lines else ""
+
+
+def _failure(argv, result):
+    lines = [line.strip() for line in (result.err or result.out).splitlines() if line.strip()][-LAST_LINES:]
+    how = "with code {}".format(result.code) if result.code >= 0 else "by signal {}".format(-result.code)
+    return "The command '{}' ended {}{}".format(" ".join(argv), how, ": " + " / ".join(lines) if lines else ".")
