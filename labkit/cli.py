@@ -1,50 +1,121 @@
-"""The commands of ``./lab`` once the packages are there."""
+"""The commands of ``./lab`` once Debian's packages are there."""
 
+import argparse
 import os
+import signal
 import subprocess
 import sys
-from pathlib import Path
 
-from labkit import cluster
+from labkit import cleanup, cluster, demo, minion, prepare, testing
 from labkit.commands import LabError, Step
-
-HOME = Path(os.environ.get("RBD_LAB_HOME") or "/var/lib/salt-rbd-lab").resolve()
-
-
-def up(_words):
-    """Start the embedded cluster."""
-    with Step("start the embedded Ceph cluster"):
-        cluster.start(HOME / "cluster")
-    return 0
+from labkit.home import Home, locked
 
 
-def down(_words):
-    """End the embedded cluster."""
-    with Step("stop the embedded Ceph cluster"):
-        cluster.stop(HOME / "cluster")
-    return 0
+def up(home, salt=None):
+    """Install Salt, start the embedded cluster and set the minion up; what is there already is left as it is."""
+    home.make()
+    with locked(home.folder / "lock", "this lab"):
+        if salt:
+            home.choose(salt=salt)
+        prepare.salt_environment(home, home.choices().get("salt", prepare.SALT))
+        known = cluster.facts(home.cluster)
+        if known is None:
+            with Step("start the embedded Ceph (monitor, manager, OSD)"):
+                cluster.start(home.cluster)
+        elif not cluster.healthy(home.cluster):
+            with Step("restart the embedded Ceph, which was found dead or half dead"):
+                _restart(home, known)
+        minion.configure(home)
 
 
-def status(_words):
-    """Say whether the lab runs."""
-    if cluster.facts(HOME / "cluster") is None:
-        print("The lab is not running; start it with ./lab up.")
+def _restart(home, known):
+    if not cluster.revive(home.cluster):
+        # The data is lost with the OSD, so what was mapped from it can only be taken off.
+        _complain(cleanup.release(known, alive=False))
+        cluster.stop(home.cluster)
+        cluster.start(home.cluster)
+
+
+def down(home):
+    """Unmount, unmap and end everything of this lab and of its tests; downloads and environments stay."""
+    if not home.folder.exists():
+        print("The lab is down; it was never up here.")
+        return
+    problems = []
+    with locked(home.folder / "lock", "this lab"):
+        for each in (home, home.tests()):
+            if cluster.facts(each.cluster) or cluster.daemons(each.cluster):
+                with Step(f"unmount, unmap and stop what runs in {each.cluster}"):
+                    problems += testing.clear(each)
+    _complain(problems)
+    print("The lab is down.")
+
+
+def _complain(problems):
+    if problems:
+        raise LabError("\n".join(problems))
+
+
+def status(home):
+    """Print what runs, what is mapped and mounted; return 0 where the cluster is healthy, else 1."""
+    known = cluster.facts(home.cluster)
+    if known is None:
+        print("The lab is not running; ./lab up starts it.")
         return 1
-    return subprocess.call(["ceph", "-s"], env=cluster.environment(HOME / "cluster"))
+    running = cluster.daemons(home.cluster)
+    print(f"cluster   {known['fsid']} at {', '.join(known['monitors'])}, in {home.cluster}")
+    print(f"daemons   {', '.join(f'{name} (pid {pid})' for name, pid in running.items()) or 'none'}")
+    healthy = cluster.healthy(home.cluster)
+    if healthy:
+        print(f"health    {cluster.ceph(home.cluster, 'health')['status']}")
+        print(f"pools     {', '.join(cluster.ceph(home.cluster, 'osd', 'pool', 'ls'))}")
+    else:
+        print("health    the cluster does not answer; ./lab up repairs it, ./lab down clears it away")
+    held = cleanup.describe(cleanup.leftovers(known)) or ["nothing"]
+    for number, line in enumerate(held):
+        print(f"{'mapped' if number == 0 else '':10}{line}")
+    return 0 if healthy else 1
 
 
-def shell(words):
-    """Open a shell, or run one command, in which ceph and rbd talk to the lab's cluster."""
-    return subprocess.call(["/bin/sh", *words], env=cluster.environment(HOME / "cluster"))
-
-
-COMMANDS = {"up": up, "down": down, "status": status, "shell": shell}
+def shell(home, words):
+    """Open a shell, or run ``-c COMMAND``, in which ceph, rbd and Salt's commands work on the lab."""
+    env = minion.environment(home)
+    if words:
+        return subprocess.call(["/bin/sh", *words], env=env)
+    program = os.environ.get("SHELL") or "/bin/sh"
+    print("ceph -s and rbd ls answer here; exit leaves. Nothing stops with it: that is ./lab down.")
+    return subprocess.call([program], env=env)
 
 
 def main(words):
     """Run one command and return its exit code."""
+    # A time limit around the lab ends it by SIGTERM; what it started must be cleared away then as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return COMMANDS[words[0]](words[1:])
+        return _run(words[0], words[1:], Home()) or 0
     except LabError as problem:
         print(problem, file=sys.stderr)
         return problem.exit_code
+    except KeyboardInterrupt:
+        print("\nInterrupted. ./lab down clears away what runs.", file=sys.stderr)
+        return 130
+
+
+def _run(command, words, home):
+    # These hand their words on as they are.
+    if command == "salt-call":
+        return minion.salt_call(home, words)
+    if command == "shell":
+        return shell(home, words)
+    if command == "test":
+        return testing.main(home, words)
+    parser = argparse.ArgumentParser(prog=f"./lab {command}", allow_abbrev=False)
+    if command in ("up", "demo"):
+        parser.add_argument("--salt", metavar="VERSION", help=f"another Salt than {prepare.SALT}, such as 3006.28")
+    arguments = parser.parse_args(words)
+    if command == "status":
+        return status(home)
+    if command == "down":
+        return down(home)
+    up(home, arguments.salt)
+    return demo.main(home) if command == "demo" else status(home)

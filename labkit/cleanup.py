@@ -1,0 +1,200 @@
+"""What a lab's cluster left on this host: mounts, loop devices, mapped devices, daemons, fstab lines; found and removed.
+
+Everything is recognised by the cluster (its fsid, or its configuration file or monitor in a command line), so
+another cluster's mappings on the same host are never touched. It works as well when the cluster is dead.
+"""
+
+import json
+import os
+import re
+from collections import namedtuple
+from pathlib import Path
+
+from labkit import processes
+from labkit.commands import LabError, run
+
+# The links that fstab names, and the files that the fuse driver exports images as.
+RUN = Path("/run/rbd-volumes")
+FSTAB = Path("/etc/fstab")
+
+# An exported image's file in the arguments of qemu-storage-daemon: as a list of options or as JSON.
+_EXPORT = re.compile(r'(?:^|,)mountpoint=([^,]+)|"mountpoint":\s*"([^"]+)"')
+
+Mount = namedtuple("Mount", "point device source fs_type")
+Leftovers = namedtuple("Leftovers", "mounts devices exports daemons")
+
+
+def leftovers(known):
+    """Return what this host holds of the cluster with these facts, without changing anything.
+
+    ``mounts``: :class:`Mount`, the last one first; ``devices``: names such as loop0, rbd1, nbd2; ``exports``: files
+    that are images; ``daemons``: pids of qemu-storage-daemon and rbd-nbd.
+    """
+    daemons = processes.find(_serves(known))
+    mounts = _mounts()
+    exports = {path for pid in daemons for path in _exports(processes.arguments(pid))}
+    # A killed daemon leaves its file behind, mounted and dead.
+    exports |= {mount.point for mount in mounts if mount.fs_type.startswith("fuse") and _is_ours(mount.point, known)}
+    devices = _loops(exports, known) + _mapped_by_kernel(known) + _mapped_by_nbd(daemons)
+    numbers = {_device_number(name) for name in devices}
+    held = [mount for mount in mounts if mount.device in numbers]
+    return Leftovers(held, devices, sorted(exports), daemons)
+
+
+def release(known, alive):
+    """Unmount, detach and unmap all of it; return one sentence for each thing that stayed.
+
+    ``alive`` says that the cluster answers. A dead one is cut off first: then what waits for it gets an error.
+    """
+    found = leftovers(known)
+    problems = []
+    if not alive:
+        problems += _end_daemons(found.daemons, known)
+    for mount in found.mounts:
+        problems += _unmount(mount.point)
+    for name in found.devices:
+        problems += _detach(name, alive)
+    problems += _end_daemons(found.daemons, known)
+    for path in found.exports:
+        _attempt(["fusermount3", "-uz", path])
+    remove_links(known)
+    remove_fstab_lines(known)
+    left = leftovers(known)
+    problems += [f"{mount.point} is still mounted." for mount in left.mounts]
+    problems += [f"/dev/{name} is still attached." for name in left.devices]
+    return problems
+
+
+def remove_fstab_lines(known):
+    """Take out the lines of fstab whose device is a link of this cluster's volumes."""
+    try:
+        lines = FSTAB.read_text().splitlines(keepends=True)
+    except FileNotFoundError:
+        return
+    kept = [line for line in lines if not _is_ours((line.split() or [""])[0], known)]
+    if kept != lines:
+        # A second file and a rename: fstab is never half written.
+        new = FSTAB.with_name("fstab.lab-new")
+        new.write_text("".join(kept))
+        new.chmod(FSTAB.stat().st_mode & 0o777)
+        new.replace(FSTAB)
+
+
+def remove_links(known):
+    """Remove the links and files of this cluster's volumes under /run."""
+    for path in sorted(RUN.rglob("*"), reverse=True):
+        if _is_ours(path, known):
+            try:
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+            except OSError:
+                # Still a mount point: leftovers() names it.
+                continue
+
+
+def _is_ours(path, known):
+    """Tell whether a path is that of one of this cluster's volumes: under /run/rbd-volumes, with its fsid in it."""
+    return str(path).startswith(f"{RUN}/") and known["fsid"] in str(path)
+
+
+def _serves(known):
+    marks = [known["conf"], *known["monitors"]]
+
+    def wanted(argv):
+        program = os.path.basename(argv[0])
+        return program in ("qemu-storage-daemon", "rbd-nbd") and any(mark in part for mark in marks for part in argv)
+
+    return wanted
+
+
+def _exports(argv):
+    return [plain or quoted for part in argv for plain, quoted in _EXPORT.findall(part)]
+
+
+def _mounts():
+    """Return all mounts of this mount namespace, the last one first."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        fields, (fs_type, source) = before.split(), after.split()[:2]
+        found.append(Mount(_unescape(fields[4]), fields[2], _unescape(source), fs_type))
+    return found[::-1]
+
+
+def _unescape(text):
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)
+
+
+def _device_number(name):
+    try:
+        return Path(f"/sys/block/{name}/dev").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _loops(exports, known):
+    found = []
+    for entry in Path("/sys/block").glob("loop*/loop/backing_file"):
+        backing = entry.read_text().rstrip("\n").removesuffix(" (deleted)")
+        if backing in exports or _is_ours(backing, known):
+            found.append(entry.parent.parent.name)
+    return found
+
+
+def _mapped_by_kernel(known):
+    found = []
+    for device in Path("/sys/bus/rbd/devices").glob("*"):
+        if (device / "cluster_fsid").read_text().strip() == known["fsid"]:
+            found.append(f"rbd{device.name}")
+    return found
+
+
+def _mapped_by_nbd(daemons):
+    found = []
+    for entry in Path("/sys/block").glob("nbd*/pid"):
+        if int(entry.read_text()) in daemons:
+            found.append(entry.parent.name)
+    return found
+
+
+def _end_daemons(pids, known):
+    stuck = processes.end(pids, _serves(known), patience=5)
+    return [f"The process {pid} did not end even after SIGKILL; the kernel holds it." for pid in stuck]
+
+
+def _unmount(point):
+    # A frozen filesystem would outlive its own unmounting.
+    _attempt(["fsfreeze", "--unfreeze", point])
+    if _attempt(["umount", point], timeout=30) is None:
+        return []
+    said = _attempt(["umount", "--lazy", point])
+    return [] if said is None else [f"{point} could not be unmounted: {said}"]
+
+
+def _detach(name, alive):
+    device = f"/dev/{name}"
+    if name.startswith("loop"):
+        said = _attempt(["losetup", "--detach", device])
+    elif name.startswith("nbd"):
+        said = _attempt(["rbd-nbd", "unmap", device])
+    else:
+        force = [] if alive else ["-o", "force"]
+        said = _attempt(["rbd", "device", "unmap", *force, device])
+    return [] if said is None else [f"{device} could not be detached: {said}"]
+
+
+def _attempt(argv, timeout=20):
+    """Run a program that may fail; return None where it succeeded, else what it said."""
+    try:
+        code, out, err = run(argv, timeout=timeout, check=False)
+    except LabError as problem:
+        return str(problem)
+    return None if code == 0 else (err or out).strip()
+
+
+def describe(found):
+    """Return what ``leftovers`` found as lines for people."""
+    lines = [f"{mount.point} ({mount.fs_type}) from {mount.source}" for mount in found.mounts]
+    lines += [f"/dev/{name}" for name in found.devices]
+    lines += [f"{path} (an exported image)" for path in found.exports]
+    lines += [f"process {pid}: {json.dumps(processes.arguments(pid)[:1])}" for pid in found.daemons]
+    return lines

@@ -1,0 +1,120 @@
+"""``./lab test``: pytest against a cluster of the tests' own, on the Salt versions in support; and the linters."""
+
+import contextlib
+import subprocess
+from pathlib import Path
+
+from labkit import cleanup, cluster, lint, prepare
+from labkit.commands import LabError, Step, clean_environment
+from labkit.home import REPO, locked
+
+TESTS = REPO / "tests"
+
+# Parts that run without a cluster.
+PURE = ("unit",)
+
+# One run of pytest takes minutes; this is for one that hangs beyond pytest's own limits.
+LONGEST_RUN = 3000
+
+
+def main(home, words):
+    """Run what the words ask for and return pytest's exit code, or the linters'."""
+    home.make()
+    version, parts, rest = _understand(words)
+    if parts == ["lint"]:
+        return lint.main(home)
+    with locked(home.folder / "test.lock", "the tests"):
+        code = 0
+        for salt, folders in _runs(version, parts, rest):
+            # The last run's closing line is the last line, so an earlier failure must not be forgotten.
+            code = _run(home, salt, folders, rest) or code
+        return code
+
+
+def _understand(words):
+    """Split the words into a Salt version, the parts that are asked for, and what is pytest's."""
+    version, parts, rest = None, [], []
+    known = ["lint", *_folders()]
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        if word == "--salt":
+            if not words:
+                raise LabError("--salt wants a version, for instance: ./lab test --salt 3006.28")
+            version = words.pop(0)
+        elif word.startswith("--salt="):
+            version = word[len("--salt=") :]
+        elif word in known and not rest:
+            parts.append(word)
+        else:
+            rest.append(word)
+    if "lint" in parts and parts != ["lint"]:
+        raise LabError("lint runs alone: ./lab test lint")
+    return version, parts, rest
+
+
+def _folders():
+    return sorted(entry.parent.name for entry in TESTS.glob("*/test_*.py"))
+
+
+def _runs(version, parts, rest):
+    """Return ``[(Salt version, [paths])]``; without any choice the other Salt's states come first, then everything."""
+    named = [word for word in rest if (REPO / word.partition("::")[0]).exists() and not word.startswith("-")]
+    if parts or named:
+        return [(version or prepare.SALT, [TESTS / part for part in parts])]
+    default = [TESTS / part for part in ("unit", "functional", "integration") if part in _folders()]
+    if version:
+        return [(version, default)]
+    return [(prepare.OTHER_SALT, [TESTS / "functional"]), (prepare.SALT, default)]
+
+
+def _run(home, salt, folders, rest):
+    venv = prepare.salt_environment(home, salt)
+    needs_cluster = not folders or any(folder.name not in PURE for folder in folders)
+    with _cluster(home.tests()) if needs_cluster else contextlib.nullcontext({}) as facts:
+        print(f"          pytest on Salt {salt}: {' '.join(_short(path) for path in folders) or ' '.join(rest)}", flush=True)
+        env = clean_environment(
+            # The environment's own commands, such as salt-call, come before the machine's.
+            PATH=f"{venv}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            RBD_LAB_SALT=salt,
+            **{f"RBD_LAB_{name}": value for name, value in facts.items()},
+        )
+        pytest = [f"{venv}/bin/python", "-m", "pytest", "-o", f"cache_dir={home.folder / 'pytest-cache'}"]
+        argv = [*pytest, *rest, *(str(path) for path in folders)]
+        try:
+            return subprocess.call(argv, cwd=REPO, env=env, stdin=subprocess.DEVNULL, timeout=LONGEST_RUN)
+        except subprocess.TimeoutExpired:
+            raise LabError(f"The tests on Salt {salt} did not end within {LONGEST_RUN} s and were ended.") from None
+
+
+def _short(path):
+    return str(Path(path).relative_to(REPO))
+
+
+@contextlib.contextmanager
+def _cluster(home):
+    """Give the tests a cluster that knows nothing of earlier runs, and take all of it away after them."""
+    home.make()
+    clear(home)
+    with Step("start the tests' own embedded Ceph"):
+        known = cluster.start(home.cluster)
+    try:
+        yield {
+            "CONF": known["conf"],
+            "KEYRING": known["keyring"],
+            "FSID": known["fsid"],
+            "MONITORS": ",".join(known["monitors"]),
+            "USER": known["user"],
+            "CLUSTER": known["folder"],
+        }
+    finally:
+        for problem in clear(home):
+            print(problem)
+
+
+def clear(home):
+    """Take off the host what a cluster left on it, and end the cluster; return what could not be taken off."""
+    known = cluster.facts(home.cluster)
+    problems = [] if known is None else cleanup.release(known, alive=cluster.healthy(home.cluster))
+    cluster.stop(home.cluster)
+    return problems
