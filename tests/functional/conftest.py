@@ -1,0 +1,147 @@
+"""Real states and execution modules of this checkout, run by Salt's own loaders against the real cluster."""
+
+import json
+import uuid
+
+import pytest
+
+from labkit import cleanup as lab_cleanup
+from labkit import cluster as lab_cluster
+from labkit import processes
+
+
+def ceph_pillar(cluster, pool):
+    """Return the pillar's ``ceph:`` section for a cluster."""
+    keys = ("fsid", "monitors", "conf", "user", "keyring")
+    return {**{key: getattr(cluster, key) for key in keys}, "pool": pool, "fs_type": "ext4"}
+
+
+@pytest.fixture(scope="module")
+def make_minion_config(tmp_path_factory, repo, cluster, pool):
+    """Write a masterless minion's configuration folder: ``make(pillar={...}, config={...})``.
+
+    The pillar's ``ceph:`` names the tests' cluster and this file's pool unless the caller gives another; the folder's
+    ``minion`` file serves ``salt-call -c FOLDER`` as well.
+    """
+
+    def make(pillar=None, config=None):
+        folder = tmp_path_factory.mktemp("minion")
+        content = {"ceph": ceph_pillar(cluster, pool), **(pillar or {})}
+        for name, text in (("top", {"base": {"*": ["all"]}}), ("all", content)):
+            path = folder / "pillar" / f"{name}.sls"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(text))
+        (folder / "states").mkdir()
+        minion = {
+            "id": "tests",
+            "file_client": "local",
+            "root_dir": str(folder / "root"),
+            "cachedir": str(folder / "root/cache"),
+            "pki_dir": str(folder / "root/pki"),
+            "sock_dir": str(folder / "root/run"),
+            "log_file": str(folder / "minion.log"),
+            "extension_modules": str(folder / "root/extmods"),
+            "module_dirs": [str(repo)],
+            "file_roots": {"base": [str(folder / "states")]},
+            "pillar_roots": {"base": [str(folder / "pillar")]},
+            "enable_fqdns_grains": False,
+            "enable_gpu_grains": False,
+            **(config or {}),
+        }
+        (folder / "minion").write_text(json.dumps(minion))
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def make_loaders(make_minion_config):
+    """Return new Loaders for another pillar or configuration: ``make_loaders(pillar={...}, config={...})``."""
+    import salt.config
+    from saltfactories.utils.functional import Loaders
+
+    def make(pillar=None, config=None):
+        folder = make_minion_config(pillar, config)
+        return Loaders(salt.config.minion_config(str(folder / "minion")))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def loaders(make_loaders):
+    """Salt's loaders with this checkout's modules and the tests' cluster in the pillar."""
+    return make_loaders()
+
+
+@pytest.fixture
+def modules(loaders):
+    """Execution modules: ``modules.rbd_image.info(spec)``."""
+    return loaders.modules
+
+
+@pytest.fixture
+def states(loaders):
+    """States, each run by itself through Salt: ``states.rbd_image.present(spec, size="8M", test=True)``."""
+    return loaders.states
+
+
+class StateRun:
+    """Renders and runs small SLS texts as Salt would run a file of the state tree."""
+
+    def __init__(self, loaders):
+        self._loaders = loaders
+
+    def __call__(self, text, test=False, pillar=None):
+        """Apply the text and return the results in the order of the run; text that Salt refuses fails the test."""
+        ran = self._apply(text, test, pillar)
+        assert not ran.failed, f"Salt refused the SLS: {ran.errors}"
+        return list(ran)
+
+    def refused(self, text, test=False, pillar=None):
+        """Apply a text that Salt must refuse before any state runs, and return its errors."""
+        ran = self._apply(text, test, pillar)
+        assert ran.failed, f"Salt ran the SLS instead of refusing it: {[result.state_id for result in ran]}"
+        return ran.errors
+
+    def _apply(self, text, test, pillar):
+        name = f"s{uuid.uuid4().hex[:8]}"
+        opts = self._loaders.opts
+        with open(f"{opts['file_roots']['base'][0]}/{name}.sls", "w") as sls:
+            sls.write(text)
+        extra = {} if pillar is None else {"pillar": pillar}
+        return self._loaders.modules.state.apply(name, test=test, **extra)
+
+
+@pytest.fixture
+def state_run(loaders):
+    """Run an SLS: ``state_run(text, test=True)`` returns the results, ``state_run.refused(text)`` Salt's errors."""
+    return StateRun(loaders)
+
+
+@pytest.fixture
+def state_run_with():
+    """Return a ``state_run`` on other loaders: ``state_run_with(make_loaders(...))``."""
+    return StateRun
+
+
+def _facts(cluster):
+    return {"fsid": cluster.fsid, "conf": cluster.conf, "monitors": cluster.monitors}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(cluster):
+    """After each test, take off what it left mounted, mapped or running; a stopped daemon goes on."""
+    yield
+    known = _facts(cluster)
+    processes.resume(lab_cluster.daemons(cluster.folder).values())
+    if any(lab_cleanup.leftovers(known)):
+        problems = lab_cleanup.release(known, alive=True)
+        assert not problems, problems
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_left_at_the_end(cluster):
+    """After the last test, fail where anything of the cluster is still on this host."""
+    yield
+    left = lab_cleanup.describe(lab_cleanup.leftovers(_facts(cluster)))
+    assert not left, left
