@@ -108,6 +108,19 @@ def plan_present(spec, current, want, allow_shrink=False, restore=None, trashed=
     )
 
 
+def missing_places(spec, want, cluster, namespaces):
+    """Return why the image cannot be made where it is declared: its namespace or data pool does not exist.
+
+    ``namespaces(pool)`` returns a pool's namespaces. (A pool that does not exist is an error of the first reading.)
+    """
+    refused = []
+    if spec.namespace and spec.namespace not in namespaces(spec.pool):
+        refused.append("{0}: the namespace {1.pool}/{1.namespace} does not exist.".format(spec, spec))
+    if want["data_pool"] and want["data_pool"] not in cluster["all_pools"]:
+        refused.append("{}: the data pool {} does not exist.".format(spec, want["data_pool"]))
+    return refused
+
+
 def creation(want):
     """Return the changes of an image that is made."""
     fields = {"image": change(None, "present")}

@@ -127,3 +127,15 @@ def plan_absent(wanted, images, with_clones=False):
 def _current(images, spec):
     image = images[spec.head]
     return None if image is None else find(image, spec.snapshot)
+
+
+def describe(made):
+    """Return the sentence for the comment: which snapshots are filesystem-consistent, with the seconds of standstill."""
+    still = ["{} (frozen for {:.2f} s)".format(name, facts["seconds"]) for name, facts in sorted(made.items()) if facts["consistency"] == "filesystem"]
+    crash = sorted(name for name, facts in made.items() if facts["consistency"] == "crash")
+    sentences = []
+    if still:
+        sentences.append("Filesystem-consistent: {}.".format(", ".join(still)))
+    if crash:
+        sentences.append("Crash-consistent: {}.".format(", ".join(crash) if len(crash) <= 8 else "{} snapshots".format(len(crash))))
+    return " ".join(sentences)

@@ -14,6 +14,7 @@ def cluster_info(session, report):
         "require_min_compat_client": dump["require_min_compat_client"],
         "default_features": session.rados.conf_get("rbd_default_features"),
         "default_order": int(session.rados.conf_get("rbd_default_order")),
+        "all_pools": sorted(pool["pool_name"] for pool in dump["pools"]),
         "pools": sorted(pool["pool_name"] for pool in dump["pools"] if "rbd" in pool.get("application_metadata", {})),
     }
 

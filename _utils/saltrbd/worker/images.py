@@ -43,9 +43,10 @@ def image_list(session, report, pool, namespace="", image="", snapshot=""):
     return sorted(({"name": item["name"], "id": item["id"]} for item in found), key=lambda item: item["name"])
 
 
-def image_info(session, report, pool, namespace, image, snapshot="", children=False, users=False):
-    """Everything that opening the image tells; ``children`` adds each snapshot's clones, ``users`` who uses it."""
-    with session.image(pool, namespace, image) as handle:
+def image_info(session, report, pool, namespace, image, snapshot="", children=False, users=False, image_id=None):
+    """Everything that opening the image tells; ``children`` adds each snapshot's clones ("formats": with their clone
+    formats), ``users`` who uses it. With ``image_id`` an image in the trash can be read."""
+    with session.image(pool, namespace, image, image_id=image_id) as handle:
         metadata = dict(handle.metadata_list())
         features, op_features = handle.features(), handle.op_features()
         facts = {
@@ -71,7 +72,7 @@ def image_info(session, report, pool, namespace, image, snapshot="", children=Fa
         if children:
             for item in facts["snapshots"]:
                 handle.set_snap_by_id(item["id"])
-                item["children"] = [_child(child) for child in handle.list_children2()]
+                item["children"] = [_child(session, child, children == "formats") for child in handle.list_children2()]
         return facts
 
 
@@ -103,14 +104,18 @@ def _snapshot(handle, item):
     }
 
 
-def _child(child):
-    return {
+def _child(session, child, with_format):
+    facts = {
         "pool": child["pool"],
         "namespace": child["pool_namespace"],
         "image": child["image"],
         "id": child["id"],
         "trash": child["trash"],
     }
+    if with_format:
+        with session.image(facts["pool"], facts["namespace"], image_id=facts["id"]) as handle:
+            facts["clone_format"] = 2 if handle.op_features() & rbd.RBD_OPERATION_FEATURE_CLONE_CHILD else 1
+    return facts
 
 
 def _users(session, handle):

@@ -1,0 +1,88 @@
+"""
+Ceph RBD clones: make one from a snapshot, read its parent, list an image's children.
+"""
+
+from saltrbd import client, clone, settings, spec
+from saltrbd.image import child_name, desired
+
+__virtualname__ = "rbd_clone"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def _settings():
+    return settings.load(__opts__, __pillar__)
+
+
+def create(
+    name,
+    parent,
+    clone_format="auto",
+    features=None,
+    object_size=None,
+    stripe_unit=None,
+    stripe_count=None,
+    data_pool=None,
+    metadata=None,
+    config=None,
+):
+    """
+    Clone the snapshot ``parent`` to the image ``name`` and return the clone's id.
+
+    ``clone_format``: 1, 2, or auto: 2 where the cluster's require_min_compat_client is mimic or newer, else 1. Format 1
+    needs a protected parent. Raises ImageExists, ImageNotFound, InvalidArgument.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_clone.create rbd/rbd0002 rbd/rbd0001@snap1
+    """
+    chosen = _settings()
+    ceph = client.get(chosen)
+    number = clone.check_format(clone_format)
+    if number == "auto":
+        number = clone.choose_format(number, ceph.call("cluster_info"))
+    want = desired(None, features, object_size, stripe_unit, stripe_count, data_pool, metadata, config)
+    del want["size"]
+    source = spec.parse_snapshot(parent, chosen.pool, chosen.namespace)
+    target = spec.parse_image(name, chosen.pool, chosen.namespace)
+    return ceph.call("clone_create", target, parent=source.where(), clone_format=number, **want)["id"]
+
+
+def info(name):
+    """
+    Return a clone's parent and clone_format: {"parent": "pool/image@snap" or None, "clone_format": 1, 2 or None}.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_clone.info rbd/rbd0002
+    """
+    facts = __salt__["rbd_image.info"](name)
+    parent = clone.parent_of(facts)
+    return {"parent": str(parent) if parent else None, "clone_format": facts["clone_format"]}
+
+
+def children(name):
+    """
+    Return the clones of an image or of one snapshot: {"pool/image@snap": ["pool/clone", ...]}, those in the trash marked.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_clone.children rbd/rbd0001
+        salt '*' rbd_clone.children rbd/rbd0001@snap1
+    """
+    chosen = _settings()
+    wanted = spec.parse(name, chosen.pool, chosen.namespace)
+    facts = client.get(chosen).call("image_info", wanted.head, children=True)
+    return {
+        "{}@{}".format(wanted.head, item["name"]): [child_name(child) for child in item["children"]]
+        for item in facts["snapshots"]
+        if item["children"] and wanted.snapshot in ("", item["name"])
+    }

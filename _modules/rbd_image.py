@@ -1,0 +1,296 @@
+"""
+Ceph RBD images: list, read, create, resize, remove, trash, restore.
+
+Names are specs, ``pool[/namespace]/image``; a bare image name lies in ``ceph:pool``. Sizes are bytes or text such as
+``10G`` (binary units). Errors are subclasses of CommandExecutionError (``saltrbd.errors``): ImageNotFound, ImageExists,
+Busy, PermissionDenied, CephTimeout (after ``rbd:timeout`` seconds, 30 by default), ClusterUnreachable, WrongCluster and
+more.
+"""
+
+from saltrbd import client, lineage, settings, spec
+from saltrbd.errors import ImageNotFound
+from saltrbd.image import desired
+
+__virtualname__ = "rbd_image"
+__func_alias__ = {"list_": "list"}
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def _settings():
+    return settings.load(__opts__, __pillar__)
+
+
+def _ceph():
+    return client.get(_settings())
+
+
+def _spec(name):
+    chosen = _settings()
+    return spec.parse_image(name, chosen.pool, chosen.namespace)
+
+
+def list_(pool=None, namespace=None):
+    """
+    Return the names of the images of a pool (``ceph:pool`` where none is given) and namespace.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.list
+        salt '*' rbd_image.list tenx-k8s namespace=volumes
+    """
+    chosen = _settings()
+    where = {"pool": pool or chosen.pool, "namespace": namespace if namespace is not None else chosen.namespace}
+    return [item["name"] for item in client.get(chosen).batch([("image_list", where)])[0].get()]
+
+
+def info(name, children=False, users=False, usage=False):
+    """
+    Return the facts of one image, or of a list of images at once.
+
+    One name: its facts; raises ImageNotFound. A list: ``{name: facts}``, with None for an image that does not exist.
+    The facts: id, size (bytes), features, flags, object_size, stripe_unit, stripe_count, data_pool, parent,
+    clone_format, snapshots, metadata, config, created. ``children`` adds the clones of each snapshot ("formats":
+    with their clone formats); ``users`` adds watchers and locks by address; ``usage`` adds bytes used and provisioned, which may walk
+    every object.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.info rbd0001
+        salt '*' rbd_image.info rbd/rbd0001 children=True users=True usage=True
+        salt '*' rbd_image.info '[rbd/rbd0001, rbd/rbd0002]'
+    """
+    wanted = name if isinstance(name, list) else [name]
+    found = _ceph().batch([("image_info", dict(_spec(item).where(), children=children, users=users)) for item in wanted])
+    facts = {}
+    for item, outcome in zip(wanted, found):
+        if isinstance(outcome.error, ImageNotFound) and isinstance(name, list):
+            facts[item] = None
+            continue
+        facts[item] = outcome.get()
+    if usage:
+        there = [item for item in wanted if facts[item]]
+        measured = _ceph().batch([("image_usage", _spec(item).where()) for item in there])
+        for item, outcome in zip(there, measured):
+            facts[item]["usage"] = outcome.get()
+    return facts if isinstance(name, list) else facts[name]
+
+
+def cluster():
+    """
+    Return what new images get by default: fsid, require_min_compat_client, default_features, default_order, pools.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.cluster
+    """
+    return _ceph().call("cluster_info")
+
+
+def namespaces(pool=None):
+    """
+    Return the names of the namespaces of a pool.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.namespaces rbd
+    """
+    chosen = _settings()
+    return client.get(chosen).batch([("namespace_list", {"pool": pool or chosen.pool})])[0].get()
+
+
+def create(
+    name,
+    size,
+    features=None,
+    object_size=None,
+    stripe_unit=None,
+    stripe_count=None,
+    data_pool=None,
+    metadata=None,
+    config=None,
+):
+    """
+    Create an image and return its id. Raises ImageExists, PoolNotFound, InvalidArgument, InvalidSize.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.create rbd/db 10G features='[layering, exclusive-lock]'
+    """
+    want = desired(size, features, object_size, stripe_unit, stripe_count, data_pool, metadata, config)
+    return _ceph().call("image_create", _spec(name), **want)["id"]
+
+
+def resize(name, size, allow_shrink=False):
+    """
+    Resize an image. Raises InvalidArgument when that would shrink it and ``allow_shrink`` is not True.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.resize rbd/db 20G
+    """
+    _ceph().call("image_resize", _spec(name), size=desired(size)["size"], allow_shrink=allow_shrink)
+    return True
+
+
+def set_features(name, enable=(), disable=()):
+    """
+    Disable, then enable features, in the order given. Raises InvalidArgument for what Ceph cannot change.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.set_features rbd/db disable='[journaling]'
+    """
+    _ceph().call("image_features", _spec(name), enable=list(enable), disable=list(disable))
+    return True
+
+
+def rebuild_object_map(name):
+    """
+    Rebuild the object map of an image and its snapshots, so that their flags read 0 again.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.rebuild_object_map rbd/db
+    """
+    _ceph().call("image_rebuild_object_map", _spec(name))
+    return True
+
+
+def set_metadata(name, put=None, remove=()):
+    """
+    Set and remove metadata keys of an image.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.set_metadata rbd/db put='{owner: platform}' remove='[old]'
+    """
+    _ceph().call("image_metadata", _spec(name), put=desired(metadata=put)["metadata"], remove=list(remove))
+    return True
+
+
+def set_config(name, put=None, remove=()):
+    """
+    Set and remove configuration overrides of an image.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.set_config rbd/db put='{rbd_qos_iops_limit: 1000}'
+    """
+    _ceph().call("image_config", _spec(name), put=desired(config=put)["config"], remove=list(remove))
+    return True
+
+
+def remove(name):
+    """
+    Remove an image at once, past the trash. The data is gone. Raises Busy while it has snapshots or users.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.remove rbd/db
+    """
+    _ceph().call("image_remove", _spec(name))
+    return True
+
+
+def trash(name, delay=0):
+    """
+    Move an image to the trash, where it cannot be purged for ``delay`` seconds.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.trash rbd/db delay=86400
+    """
+    _ceph().call("trash_move", _spec(name), delay=delay)
+    return True
+
+
+def trash_list(pool=None, namespace=None):
+    """
+    Return what lies in the trash of a pool and namespace: name, id, deleted and kept_until (seconds since 1970).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.trash_list
+    """
+    chosen = _settings()
+    where = {"pool": pool or chosen.pool, "namespace": namespace if namespace is not None else chosen.namespace}
+    return client.get(chosen).batch([("trash_list", where)])[0].get()
+
+
+def trashed(name):
+    """
+    Return the trash's entries of one image's name, each with the facts of its image.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.trashed rbd/db
+    """
+    where = _spec(name)
+    entries = [item for item in trash_list(where.pool, where.namespace) if item["name"] == where.image]
+    facts = _ceph().batch([("image_info", dict(where.where(), image_id=item["id"])) for item in entries])
+    return [dict(item, facts=outcome.get()) for item, outcome in zip(entries, facts)]
+
+
+def restore(name, image_id):
+    """
+    Bring the image with this id back from the trash, under this name. Raises ImageNotFound, ImageExists.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.restore rbd/db 10379aa3159c
+    """
+    _ceph().call("trash_restore", _spec(name), image_id=image_id)
+    return True
+
+
+def tree(pool=None):
+    """
+    Return a text for people: every image with its snapshots and clones, across pools and namespaces, and what is mapped
+    and mounted on this host.
+
+    ``pool`` limits it to one pool. The trash is shown too.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local rbd_image.tree
+    """
+    ceph = _ceph()
+    here = {}
+    if "rbd_device.list" in __salt__:
+        here = {item["spec"]: item for item in __salt__["rbd_device.list"]()}
+    return lineage.draw(*lineage.read(ceph, [pool] if pool else None), here)

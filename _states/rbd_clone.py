@@ -1,0 +1,72 @@
+"""
+Ceph RBD clones as desired state: an image with one declared parent.
+
+.. code-block:: yaml
+
+    a copy to test with:
+      rbd_clone.present:
+        - name: rbd/rbd0002
+        - parent: rbd/rbd0001@snap1
+
+A clone is removed like any image, by ``rbd_image.absent``.
+"""
+
+from saltrbd import clone, converge, facts, image, settings, spec
+
+__virtualname__ = "rbd_clone"
+
+
+def __virtual__():
+    if "rbd_clone.create" not in __salt__:
+        return False, "The execution module rbd_clone is not loaded: sync it with saltutil.sync_all."
+    return __virtualname__
+
+
+def present(
+    name,
+    parent,
+    size=None,
+    features=None,
+    object_size=None,
+    stripe_unit=None,
+    stripe_count=None,
+    data_pool=None,
+    clone_format="auto",
+    metadata=None,
+    config=None,
+):
+    """
+    Make the image exist as a clone of ``parent``.
+
+    parent
+        ``pool[/namespace]/image@snapshot``. Another parent than declared is an error, never passed over.
+    size
+        Bytes, or text such as ``10G``; the parent's size where it is not declared. A clone grows, and never shrinks here.
+    clone_format
+        1, 2 or auto: 2 where the cluster's require_min_compat_client is mimic or newer, else 1. Format 1 needs a
+        protected parent, which the dry run tells too. A clone that exists in another declared format is an error.
+    features, object_size, stripe_unit, stripe_count, data_pool, metadata, config
+        As for ``rbd_image.present``. A clone begins with its parent's metadata and config.
+    """
+    known = converge.planned(__context__, __opts__["test"], globals().get("__instance_id__"))
+
+    def look():
+        chosen = settings.load(__opts__, __pillar__)
+        wanted = spec.parse_image(name, chosen.pool, chosen.namespace)
+        source = spec.parse_snapshot(parent, chosen.pool, chosen.namespace)
+        want = image.desired(size, features, object_size, stripe_unit, stripe_count, data_pool, metadata, config)
+        number = clone.check_format(clone_format)
+        found = facts.images(__salt__["rbd_image.info"], known, sorted({wanted, source.head}))
+        if found[wanted] is not None:
+            return clone.plan_present(wanted, found[wanted], source, None, want, number, None)
+        cluster = __salt__["rbd_image.cluster"]()
+        missing = image.missing_places(wanted, want, cluster, __salt__["rbd_image.namespaces"])
+        if missing:
+            return converge.Plan(refusals=missing)
+        return clone.plan_present(wanted, None, source, found[source.head], want, number, cluster)
+
+    return converge.converge(name, __opts__["test"], look, _act, known, "{} is a clone of {}.".format(name, parent))
+
+
+def _act(function, arguments):
+    __salt__[function](**arguments)

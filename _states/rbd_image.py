@@ -1,0 +1,112 @@
+"""
+Ceph RBD images as desired state.
+
+.. code-block:: yaml
+
+    the database's volume:
+      rbd_image.present:
+        - name: rbd/db
+        - size: 10G
+        - features: [layering, exclusive-lock, object-map, fast-diff]
+        - metadata:
+            owner: platform
+
+    the old volume:
+      rbd_image.absent:
+        - name: rbd/old
+"""
+
+from saltrbd import converge, facts, image, settings, spec
+
+__virtualname__ = "rbd_image"
+
+
+def __virtual__():
+    if "rbd_image.info" not in __salt__:
+        return False, "The execution module rbd_image is not loaded: sync it with saltutil.sync_all."
+    return __virtualname__
+
+
+def present(
+    name,
+    size=None,
+    features=None,
+    object_size=None,
+    stripe_unit=None,
+    stripe_count=None,
+    data_pool=None,
+    metadata=None,
+    config=None,
+    allow_shrink=False,
+    restore_from_trash=None,
+):
+    """
+    Make the image exist as declared. What is not declared is left as it is.
+
+    name
+        ``pool[/namespace]/image``.
+    size
+        Bytes, or text such as ``10G``. Needed to create the image. Growing is done; shrinking is refused without
+        ``allow_shrink: True``.
+    features
+        The whole list of features (layering, exclusive-lock, object-map, fast-diff, deep-flatten, journaling). Drift is
+        mended in the order that Ceph needs, and the object map rebuilt; layering and deep-flatten cannot be changed.
+    object_size, stripe_unit, stripe_count, data_pool
+        The layout. Another layout than declared is an error that names the field, since it can never be changed.
+    metadata, config
+        Keys to set; a key with the value None is removed; other keys are left alone. ``config`` holds Ceph's options for
+        this image, such as ``rbd_qos_iops_limit``.
+    restore_from_trash
+        When the image is absent and one of its name lies in the trash: None refuses, True brings it back, False makes a
+        new one, an id brings that one back.
+
+    What only trying can tell: whether the cluster has room, whether a data pool takes overwrites, and whether Ceph knows
+    a ``config`` key.
+    """
+    known = converge.planned(__context__, __opts__["test"], globals().get("__instance_id__"))
+
+    def look():
+        chosen = settings.load(__opts__, __pillar__)
+        wanted = spec.parse_image(name, chosen.pool, chosen.namespace)
+        want = image.desired(size, features, object_size, stripe_unit, stripe_count, data_pool, metadata, config)
+        current = facts.images(__salt__["rbd_image.info"], known, [wanted])[wanted]
+        if current is not None:
+            return image.plan_present(wanted, current, want, allow_shrink)
+        cluster = __salt__["rbd_image.cluster"]()
+        missing = image.missing_places(wanted, want, cluster, __salt__["rbd_image.namespaces"])
+        if missing:
+            return converge.Plan(refusals=missing)
+        gone = ("image", str(wanted)) in known
+        trashed = [] if restore_from_trash is False or gone else __salt__["rbd_image.trashed"](str(wanted))
+        return image.plan_present(wanted, None, want, allow_shrink, restore_from_trash, trashed, cluster)
+
+    return converge.converge(name, __opts__["test"], look, _act, known, "{} is as declared.".format(name))
+
+
+def absent(name, trash=True):
+    """
+    Make the image be gone: into the trash, or at once with ``trash: False``.
+
+    Refused, with the whole list, while clones of either format hang on it, while anybody uses it (watchers and locks, by
+    address), and without the trash while it has snapshots.
+
+    .. code-block:: yaml
+
+        the old volume, for good:
+          rbd_image.absent:
+            - name: rbd/old
+            - trash: False
+    """
+    known = converge.planned(__context__, __opts__["test"], globals().get("__instance_id__"))
+
+    def look():
+        chosen = settings.load(__opts__, __pillar__)
+        wanted = spec.parse_image(name, chosen.pool, chosen.namespace)
+        current = facts.images(__salt__["rbd_image.info"], known, [wanted], children=True, users=True)[wanted]
+        return image.plan_absent(wanted, current, trash)
+
+    return converge.converge(name, __opts__["test"], look, _act, known, "{} is absent.".format(name))
+
+
+def _act(function, arguments):
+    __salt__[function](**arguments)

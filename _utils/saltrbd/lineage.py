@@ -1,0 +1,83 @@
+"""The tree of images, snapshots and clones, across pools and namespaces."""
+
+from saltrbd import size
+from saltrbd.spec import Spec
+
+
+def read(ceph, pools=None):
+    """Return ({spec: facts}, [(pool, namespace, trash entry), ...]) of these pools, or of all of the application rbd."""
+    pools = pools or ceph.call("cluster_info")["pools"]
+    listed = ceph.batch([("namespace_list", {"pool": pool}) for pool in pools])
+    places = [(pool, namespace) for pool, outcome in zip(pools, listed) for namespace in [""] + outcome.get()]
+    where = [{"pool": pool, "namespace": namespace} for pool, namespace in places]
+    names = ceph.batch([("image_list", item) for item in where])
+    specs = [Spec(pool, namespace, image["name"], "") for (pool, namespace), outcome in zip(places, names) for image in outcome.get()]
+    facts = ceph.batch([("image_info", spec.where()) for spec in specs])
+    trashed = [
+        (pool, namespace, entry)
+        for (pool, namespace), outcome in zip(places, ceph.batch([("trash_list", item) for item in where]))
+        for entry in outcome.get()
+    ]
+    # An image that went while this was read is no longer part of the tree.
+    return {spec: outcome.result for spec, outcome in zip(specs, facts) if outcome.error is None}, trashed
+
+
+def draw(images, trashed, here):
+    """Return the tree as text. ``here``: {spec as text: {"device", "driver", "mounts"}} of this host's mappings."""
+    clones = {}
+    for spec, facts in images.items():
+        if facts["parent"]:
+            parent = facts["parent"]
+            clones.setdefault(Spec(parent["pool"], parent["namespace"], parent["image"], parent["snapshot"]), []).append(spec)
+    lines = []
+
+    def add(spec, indent):
+        lines.append("{}{}  {}{}".format(indent, spec, _about(images[spec]), _mapped(here.get(str(spec)))))
+        for item in images[spec]["snapshots"]:
+            if item["type"] != "user":
+                continue
+            snapshot = spec.at(item["name"])
+            lines.append(
+                "{}  @{}  {}{}{}".format(
+                    indent,
+                    item["name"],
+                    size.show(item["size"]),
+                    ", protected" if item["protected"] else "",
+                    _mapped(here.get(str(snapshot))),
+                )
+            )
+            for child in sorted(clones.get(snapshot, ())):
+                add(child, indent + "    ")
+
+    for spec in sorted(images):
+        if not _drawn_below(images, images[spec]["parent"]):
+            add(spec, "")
+    lines += [
+        "{} in the trash  id {}".format(Spec(pool, namespace, entry["name"], ""), entry["id"])
+        for pool, namespace, entry in trashed
+    ]
+    return "\n".join(lines) or "There are no images."
+
+
+def _drawn_below(images, parent):
+    """True when the parent is part of the tree, so that the clone is drawn below it and not at the top."""
+    if parent is None:
+        return False
+    facts = images.get(Spec(parent["pool"], parent["namespace"], parent["image"], ""))
+    return facts is not None and any(item["type"] == "user" and item["name"] == parent["snapshot"] for item in facts["snapshots"])
+
+
+def _about(facts):
+    parts = [size.show(facts["size"])]
+    if facts["parent"]:
+        parts.append("clone of format {}".format(facts["clone_format"]))
+    if facts["data_pool"]:
+        parts.append("data in {}".format(facts["data_pool"]))
+    return ", ".join(parts)
+
+
+def _mapped(device):
+    if not device:
+        return ""
+    mounts = "".join(", mounted on " + mount for mount in device.get("mounts") or ())
+    return ", {} by {}{}".format(device["device"], device["driver"], mounts)
