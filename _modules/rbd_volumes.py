@@ -1,0 +1,43 @@
+"""
+The pillar's volumes: checked, and laid out for the state tree ``salt/rbd``.
+"""
+
+from saltrbd import client, settings, snapshot, tree, volumes
+from saltrbd.errors import ImageNotFound, RbdError
+
+__virtualname__ = "rbd_volumes"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def layout():
+    """
+    Return what the pillar's ``rbd:volumes`` and ``rbd:clones`` declare, as states with their requisites.
+
+    The keys are images, clones, devices, filesystems, mounts, snapshots and ``mistakes``: a text with every mistake of
+    the pillar, or None. With a mistake the other keys are empty.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_volumes.layout
+    """
+    try:
+        chosen = settings.load(__opts__, __pillar__)
+        entries = volumes.read(settings.plain(__pillar__.get("rbd") or {}), chosen, _existing)
+    except RbdError as error:
+        return dict(tree.layout([]), mistakes=str(error))
+    return dict(tree.layout(entries), mistakes=None)
+
+
+def _existing(wanted):
+    """Return those of the snapshots that the cluster has."""
+    outcomes = client.get(settings.load(__opts__, __pillar__)).batch([("image_info", item.head.where()) for item in wanted])
+    there = set()
+    for item, outcome in zip(wanted, outcomes):
+        if not isinstance(outcome.error, ImageNotFound) and snapshot.find(outcome.get(), item.snapshot):
+            there.add(item)
+    return there

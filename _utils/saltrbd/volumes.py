@@ -1,0 +1,218 @@
+"""The pillar's ``rbd:`` section: checked as a whole, every mistake told, and laid out as what the state tree declares."""
+
+import posixpath
+
+from saltrbd import clone, features, image, size, snapshot
+from saltrbd import spec as specs
+from saltrbd.errors import InvalidPillar, RbdError
+
+FS_TYPES = ("ext4", "xfs")
+DRIVERS = ("auto", "krbd", "nbd", "fuse")
+_LIMITS = {"timeout", "progress_timeout", "threads", "python", "freeze_timeout", "driver"}
+_PLACE = {"pool", "namespace"}
+_LAYOUT = {"size", "features", "object_size", "stripe_unit", "stripe_count", "data_pool", "metadata", "config"}
+_MOUNT = {"mount", "fs_type", "mount_options", "persist", "driver", "map_options", "exclusive"}
+VOLUME_KEYS = _PLACE | _LAYOUT | _MOUNT | {"allow_shrink", "restore_from_trash", "label", "mkfs_options", "snapshots"}
+CLONE_KEYS = _PLACE | _LAYOUT | _MOUNT | {"parent", "clone_format", "snapshots"}
+SNAPSHOT_KEYS = {"protected", "consistency"}
+_FLAGS = ("persist", "exclusive", "allow_shrink", "protected")
+
+
+class _Reader:
+    """Walks over the declarations and keeps every mistake."""
+
+    def __init__(self, settings):
+        self.settings, self.mistakes = settings, []
+
+    def wrong(self, where, text):
+        self.mistakes.append("{}: {}".format(where, text.rstrip(".")))
+
+    def attempt(self, where, function, *args, **kwargs):
+        """Return what the function returns; keep its error as a mistake, and return None."""
+        try:
+            return function(*args, **kwargs)
+        except RbdError as error:
+            self.wrong(where, str(error))
+            return None
+
+    def mapping(self, where, value, keys=None):
+        """Return the value as a mapping (an empty one for None), without the keys that nobody knows."""
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.wrong(where, "must be a mapping, not {!r}".format(value))
+            return {}
+        for key in sorted(set(value) - keys, key=str) if keys is not None else ():
+            self.wrong(where, "unknown key {!r} (there are {})".format(key, ", ".join(sorted(keys))))
+        return {key: item for key, item in value.items() if keys is None or key in keys}
+
+
+def read(section, settings, exists=None):
+    """Return the list of volumes and clones that ``section`` (the pillar's ``rbd:``) declares, each a dict.
+
+    ``exists(snapshot specs)`` returns those that the cluster has; it is asked for parents that the pillar does not
+    declare. Raises :class:`InvalidPillar` with every mistake in one message.
+    """
+    reader = _Reader(settings)
+    section = reader.mapping("rbd", section, _LIMITS | {"volumes", "clones"})
+    entries = []
+    for kind, keys in (("volumes", VOLUME_KEYS), ("clones", CLONE_KEYS)):
+        for name, declared in reader.mapping("rbd:" + kind, section.get(kind)).items():
+            where = "rbd:{}:{}".format(kind, name)
+            entry = _entry(reader, where, name, reader.mapping(where, declared, keys), kind == "clones")
+            if entry:
+                entries.append(entry)
+    _check_together(reader, entries, exists)
+    if reader.mistakes:
+        raise InvalidPillar(
+            "The pillar makes no sense, so nothing was touched. {}.".format(". ".join(reader.mistakes))
+        )
+    _level(entries)
+    return entries
+
+
+def _entry(reader, where, name, declared, is_clone):
+    chosen = reader.settings
+    pool, namespace = declared.get("pool", chosen.pool), declared.get("namespace", "" if "pool" in declared else chosen.namespace)
+    found = reader.attempt(where, _place, pool, namespace, name)
+    _check_flags(reader, where, declared)
+    want = reader.attempt(
+        where,
+        image.desired,
+        *(declared.get(key) for key in ("size", "features", "object_size", "stripe_unit", "stripe_count", "data_pool", "metadata", "config"))
+    )
+    entry = {
+        "where": where,
+        "spec": found,
+        "clone": is_clone,
+        "image": {key: declared[key] for key in sorted(_LAYOUT | {"allow_shrink", "restore_from_trash", "clone_format"}) if key in declared},
+        "parent": _parent(reader, where, declared) if is_clone else None,
+        "snapshots": _snapshots(reader, where, declared),
+        "mount": _mount(reader, where, declared),
+        "fs_type": declared.get("fs_type", chosen.fs_type),
+        "size": want and want["size"],
+    }
+    for key in ("label", "mkfs_options", "mount_options", "persist", "driver", "map_options", "exclusive"):
+        entry[key] = declared.get(key)
+    if not is_clone and "size" not in declared:
+        reader.wrong(where, "has no size")
+    return entry if found else None
+
+
+def _place(pool, namespace, name):
+    if not isinstance(name, str):
+        raise InvalidPillar("the name {!r} is not text; put it in quotes".format(name))
+    if "/" in name or "@" in name:
+        raise InvalidPillar("the key is an image's name alone; declare pool and namespace below it")
+    return specs.Spec(
+        specs.check_name(pool, "pool"), specs.check_name(namespace, "namespace") if namespace else "", specs.check_name(name, "image name"), ""
+    )
+
+
+def _check_flags(reader, where, declared):
+    for key in _FLAGS:
+        if key in declared and not isinstance(declared[key], bool):
+            reader.wrong(where, "{} must be True or False, not {!r}".format(key, declared[key]))
+    for key, choices in (("fs_type", FS_TYPES), ("driver", DRIVERS)):
+        if key in declared and declared[key] not in choices:
+            reader.wrong(where, "{} must be one of {}, not {!r}".format(key, ", ".join(choices), declared[key]))
+    if "clone_format" in declared:
+        reader.attempt(where, clone.check_format, declared["clone_format"])
+    restore = declared.get("restore_from_trash")
+    if restore is not None and not isinstance(restore, (bool, str)):
+        reader.wrong(where, "restore_from_trash must be True, False or an id in quotes, not {!r}".format(restore))
+    for key in ("mount_options", "mkfs_options", "map_options"):
+        value = declared.get(key)
+        words = value.split(",") if isinstance(value, str) else value
+        if value is not None and not (isinstance(words, list) and all(isinstance(word, str) and word for word in words)):
+            reader.wrong(where, "{} must be a list of words, not {!r}".format(key, value))
+    for key in ("fs_type", "mount_options", "persist", "driver", "map_options", "exclusive", "label", "mkfs_options"):
+        if key in declared and declared.get("mount") is None:
+            reader.wrong(where, "{} has no use without a mount".format(key))
+
+
+def _parent(reader, where, declared):
+    if "parent" not in declared:
+        reader.wrong(where, "has no parent (pool/image@snapshot)")
+        return None
+    chosen = reader.settings
+    return reader.attempt(where, specs.parse_snapshot, declared["parent"], chosen.pool, chosen.namespace)
+
+
+def _mount(reader, where, declared):
+    mount = declared.get("mount")
+    if mount is None:
+        return None
+    if not isinstance(mount, str) or not mount.startswith("/") or posixpath.normpath(mount) != mount or mount in ("/", "//"):
+        reader.wrong(where, "mount must be an absolute path in its plain form, below /, not {!r}".format(mount))
+        return None
+    if any(char.isspace() or not char.isprintable() for char in mount):
+        reader.wrong(where, "mount {!r} holds white space or an unprintable character".format(mount))
+        return None
+    return mount
+
+
+def _snapshots(reader, where, declared):
+    found = {}
+    for name, options in reader.mapping(where + ":snapshots", declared.get("snapshots")).items():
+        below = "{}:snapshots:{}".format(where, name)
+        options = reader.mapping(below, options, SNAPSHOT_KEYS)
+        reader.attempt(below, specs.check_name, name, "snapshot name")
+        _check_flags(reader, below, options)
+        consistency = options.get("consistency", "auto")
+        reader.attempt(below, snapshot.check_consistency, consistency)
+        if consistency == "filesystem" and declared.get("mount") is None:
+            reader.wrong(below, "consistency: filesystem needs a mount, where the filesystem can be frozen")
+        found[name] = {"protected": options.get("protected", False), "consistency": consistency}
+    return found
+
+
+def _check_together(reader, entries, exists):
+    seen, mounts = {}, {}
+    for entry in entries:
+        other = seen.setdefault(entry["spec"], entry)
+        if other is not entry:
+            reader.wrong(entry["where"], "{} is declared by {} already".format(entry["spec"], other["where"]))
+        other = mounts.setdefault(entry["mount"], entry) if entry["mount"] else entry
+        if other is not entry:
+            reader.wrong(entry["where"], "the mount point {} is {}'s already".format(entry["mount"], other["where"]))
+    foreign = []
+    for entry in entries:
+        parent = entry["parent"]
+        if parent is None:
+            continue
+        declared = seen.get(parent.head)
+        if declared is None:
+            foreign.append(entry)
+        elif parent.snapshot not in declared["snapshots"]:
+            reader.wrong(entry["where"], "its parent {} is not among the snapshots of {}".format(parent, declared["where"]))
+        elif _descends(seen, declared, entry):
+            reader.wrong(entry["where"], "it is a clone of itself, by way of {}".format(parent))
+        elif entry["size"] and declared["size"] and entry["size"] < declared["size"]:
+            reader.wrong(entry["where"], "the size is less than its parent's, {}".format(size.show(declared["size"])))
+    if foreign and exists:
+        there = exists([entry["parent"] for entry in foreign])
+        for entry in foreign:
+            if entry["parent"] not in there:
+                reader.wrong(entry["where"], "its parent {} is declared nowhere and does not exist".format(entry["parent"]))
+
+
+def _descends(seen, entry, ancestor):
+    """True when ``entry`` is ``ancestor`` or a clone, over any number of steps, of it."""
+    met = set()
+    while entry is not None and entry["spec"] not in met:
+        if entry is ancestor:
+            return True
+        met.add(entry["spec"])
+        entry = seen.get(entry["parent"].head) if entry["parent"] else None
+    return False
+
+
+def _level(entries):
+    """Give each entry its number of declared ancestors: what is gathered in one state must not wait for itself."""
+    seen = {entry["spec"]: entry for entry in entries}
+    for entry in entries:
+        level, above = 0, entry
+        while above["parent"] and above["parent"].head in seen:
+            level, above = level + 1, seen[above["parent"].head]
+        entry["level"] = level
