@@ -4,7 +4,8 @@ import os
 from collections import namedtuple
 
 Process = namedtuple("Process", "pid start argv")
-Mount = namedtuple("Mount", "point device source fs_type options pid")
+# ``root`` is the folder of the filesystem that is mounted ("/": all of it), ``super_options`` are the whole filesystem's.
+Mount = namedtuple("Mount", "point device source fs_type options pid root super_options")
 
 
 def state_of(pid):
@@ -92,9 +93,9 @@ def mounts(pid="self"):
         head, tail = left.split(b" "), right.split(b" ")
         if len(head) < 6 or len(tail) < 2:
             continue
-        found.append(
-            Mount(_unescape(head[4]), head[2].decode("ascii"), _unescape(tail[1]), _unescape(tail[0]), _unescape(head[5]), pid)
-        )
+        point, fs_type, source = (_unescape(raw) for raw in (head[4], tail[0], tail[1]))
+        options, root, super_options = (_unescape(raw) for raw in (head[5], head[3], b" ".join(tail[2:])))
+        found.append(Mount(point, head[2].decode("ascii"), source, fs_type, options, pid, root, super_options))
     return found
 
 
