@@ -29,14 +29,24 @@ def state(pid):
 
 
 def find(wanted):
-    """Return the pids, oldest first, whose argument list satisfies ``wanted(arguments)``; never our own."""
+    """Return the pids, oldest first, whose argument list satisfies ``wanted(arguments)``; never our own.
+
+    A container's processes are left out: the same path in their arguments is another file there.
+    """
     pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
     return sorted(pid for pid in pids if pid != os.getpid() and _matches(pid, wanted))
 
 
 def _matches(pid, wanted):
     argv = arguments(pid)
-    return bool(argv) and wanted(argv) and state(pid) != "Z"
+    return bool(argv) and wanted(argv) and state(pid) != "Z" and _namespace(pid) == _namespace("self")
+
+
+def _namespace(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""
 
 
 def end(pids, wanted, patience=10):
