@@ -70,6 +70,13 @@ class Client:
         self._lock = threading.RLock()
         self._number = 0
 
+    @property
+    def fsid(self):
+        """The fsid of the cluster; connects if no worker runs."""
+        with self._lock:
+            self._start()
+            return self._worker.fsid
+
     def call(self, op, spec=None, **args):
         """Carry out one operation and return its result; raises an error of ``saltrbd.errors``."""
         if spec is not None:

@@ -18,6 +18,7 @@ FEATURES = {
     "non-primary": 1024,
 }
 FLAGS = {"object-map-invalid": 1, "fast-diff-invalid": 2}
+_MUST_RENEW = 2  # LIBRADOS_LOCK_FLAG_MUST_RENEW
 _SNAPSHOT_TYPES = {0: "user", 1: "group", 2: "trash", 3: "mirror"}
 # librbd keeps an image's own configuration among its metadata, under this prefix.
 _CONFIG = "conf_"
@@ -242,15 +243,18 @@ def image_remove(session, report, pool, namespace, image, snapshot=""):
     rbd.RBD().remove(session.ioctx(pool, namespace), image, on_progress=lambda done, total: report(done / max(total, 1)))
 
 
-def image_lock(session, report, pool, namespace, image, name, cookie, description, snapshot=""):
-    """Take a RADOS lock of our own on the header object; the second taker gets Busy. librbd is not disturbed by it."""
+def image_lock(session, report, pool, namespace, image, image_id, name, cookie, description, renew=False, snapshot=""):
+    """Take a RADOS lock of our own on the header object; the second taker gets Busy. librbd is not disturbed by it.
+
+    ``renew`` writes another description into a lock that this session holds with this cookie.
+    """
     with session.image(pool, namespace, image) as handle:
-        header = "rbd_header." + handle.id()
+        if handle.id() != image_id:
+            raise WorkerError("ImageNotFound", "the image is another one of that name by now (id {})".format(handle.id()))
     try:
-        session.ioctx(pool, namespace).lock_exclusive(header, name, cookie, desc=description)
-    except (rados.ObjectBusy, rados.ObjectExists):
-        raise WorkerError("Busy", "another host holds the lock {} on {}".format(name, header))
-    return {"object": header, "client": "client.{}".format(session.rados.get_instance_id())}
+        session.ioctx(pool, namespace).lock_exclusive("rbd_header." + image_id, name, cookie, desc=description, flags=_MUST_RENEW if renew else 0)
+    except (rados.ObjectBusy, rados.ObjectExists, rados.ObjectNotFound):
+        raise WorkerError("Busy", "the lock {} on rbd_header.{} is held by another client".format(name, image_id))
 
 
 OPERATIONS = {

@@ -1,0 +1,115 @@
+"""Mapping by the kernel's own rbd. What is mapped is read from sysfs, which names cluster, pool, namespace, image id and snapshot."""
+
+import os
+import time
+
+from saltrbd import errors, kernel
+from saltrbd.loop import size_of
+from saltrbd.mapping import Mapping
+from saltrbd.run import run, which
+from saltrbd.settings import command_args
+from saltrbd.spec import Spec
+
+NAME = "krbd"
+SYSFS = "/sys/bus/rbd"
+# Options that belong to arguments of ours, or carry a secret.
+_OURS = ("ro", "rw", "read_only", "read_write", "exclusive", "secret", "key", "name", "fsid", "noudev")
+
+
+def lacking():
+    """Return what this host lacks for the driver as a sentence, or None."""
+    if which("rbd") is None:
+        return "the command rbd is not installed (Debian: ceph-common)"
+    missing = kernel.lacks_module("rbd", SYSFS)
+    if missing:
+        return missing
+    if os.path.isdir(SYSFS) and not os.access(SYSFS + "/add_single_major", os.W_OK):
+        return "{} cannot be written (a container, or not root)".format(SYSFS)
+    return None
+
+
+def mapped_list(sysfs=SYSFS):
+    """Return the :class:`Mapping` of every mapped image of this host, of any cluster and by whomever."""
+    try:
+        numbers = sorted(os.listdir(sysfs + "/devices"), key=lambda name: (len(name), name))
+    except FileNotFoundError:
+        return []
+    found = [_read(os.path.join(sysfs, "devices", number), number) for number in numbers]
+    return [mapping for mapping in found if mapping]
+
+
+def _read(folder, number):
+    pool, image = _attribute(folder, "pool"), _attribute(folder, "name")
+    if not pool or not image:
+        return None  # just being removed
+    snapshot = _attribute(folder, "current_snap")
+    snapshot = "" if snapshot == "-" else snapshot
+    snapshot_id = _attribute(folder, "snap_id") if snapshot else ""
+    read_only = bool(snapshot) or _attribute("/sys/block/rbd" + number, "ro") == "1"
+    return Mapping(
+        Spec(pool, _attribute(folder, "pool_ns"), image, snapshot),
+        "/dev/rbd" + number,
+        NAME,
+        read_only,
+        None,
+        _attribute(folder, "cluster_fsid"),
+        _attribute(folder, "image_id"),
+        int(snapshot_id) if snapshot_id.isdigit() else None,
+    )
+
+
+def address(mapping, sysfs=SYSFS):
+    """Return (address, client) with which the kernel watches the image, as the cluster's list of watchers shows them."""
+    folder = os.path.join(sysfs, "devices", mapping.device[len("/dev/rbd") :])
+    return _attribute(folder, "client_addr"), _attribute(folder, "client_id")
+
+
+def _attribute(folder, name):
+    try:
+        with open(os.path.join(folder, name)) as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return ""
+
+
+def attach(wanted):
+    """Map the image and return the :class:`Mapping` as sysfs shows it."""
+    kernel.load_module("rbd", SYSFS)
+    words = _chosen(wanted.options)
+    if wanted.exclusive and "exclusive-lock" in wanted.features:
+        words.append("exclusive")
+    if not os.path.exists("/run/udev/control"):
+        words.append("noudev")  # nobody would tell that the node is there
+    argv = ["rbd", "device", "map", "-t", "krbd"] + ["--read-only"] * wanted.read_only
+    argv += ["-o", ",".join(words)] if words else []
+    settings = wanted.ceph.settings
+    device = run(argv + [str(wanted.spec)] + command_args(settings), settings.timeout).out.strip()
+    for mapping in mapped_list():
+        if mapping.device == device:
+            kernel.node(device)
+            return mapping
+    raise errors.NotConverged("'rbd device map' says {} for {}, but the kernel lists no such device.".format(device, wanted.spec))
+
+
+def _chosen(options):
+    for key, value in options:
+        if key in _OURS:
+            raise errors.InvalidArgument("The option {} of krbd is set by an argument of its own, or by the pillar.".format(key))
+    return [key if value is None else "{}={}".format(key, value) for key, value in options]
+
+
+def detach(mapping, limit):
+    """Unmap the device; the kernel writes back first."""
+    words = [] if os.path.exists("/run/udev/control") else ["-o", "noudev"]
+    run(["rbd", "device", "unmap", "-t", "krbd"] + words + [mapping.device], limit)
+
+
+def refresh(mapping, size, limit):
+    """The kernel hears of a new size by itself; one that has not yet is told to look."""
+    until = time.monotonic() + limit
+    while size_of(mapping.device) < size // 512 * 512:
+        if time.monotonic() > until:
+            raise errors.NotConverged("{} has {} bytes, not the image's {}.".format(mapping.device, size_of(mapping.device), size))
+        with open("{}/devices/{}/refresh".format(SYSFS, mapping.device[len("/dev/rbd") :]), "w") as file:
+            file.write("1")
+        time.sleep(0.1)

@@ -1,0 +1,104 @@
+"""Mapping by rbd-nbd: a daemon with librbd behind the kernel's nbd.
+
+rbd-nbd's own list names pool, namespace, image, snapshot and pid; which image of that name it opened stands in the environment that
+we started it with.
+"""
+
+import glob
+import json
+import os
+import time
+
+from saltrbd import errors, kernel, launch, proc
+from saltrbd.loop import size_of
+from saltrbd.mapping import RUN, Mapping
+from saltrbd.run import run, which
+from saltrbd.settings import command_args
+from saltrbd.spec import Spec
+
+NAME = "nbd"
+SYSFS = "/sys/module/nbd"
+MARK = "SALT_RBD_IMAGE"
+_OURS = ("device", "read-only", "exclusive", "format", "pretty-format", "conf", "id", "name", "keyring", "m", "key", "keyfile")
+
+
+def lacking():
+    """Return what this host lacks for the driver as a sentence, or None."""
+    if which("rbd-nbd") is None:
+        return "the command rbd-nbd is not installed (Debian: rbd-nbd)"
+    return kernel.lacks_module("nbd", SYSFS)
+
+
+def mapped_list():
+    """Return the :class:`Mapping` of every image that an rbd-nbd of this host serves."""
+    if not glob.glob("/sys/block/nbd*/pid"):
+        return []
+    found = run(["rbd-nbd", "list-mapped", "--format", "json"], 30).out
+    return [mapping_of(entry, proc.environ_of(entry["id"])) for entry in json.loads(found or "[]")]
+
+
+def mapping_of(entry, environ):
+    """Return the :class:`Mapping` of one entry of rbd-nbd's list and its daemon's environment."""
+    pid, device = int(entry["id"]), entry["device"]
+    snapshot = entry.get("snap") or ""
+    snapshot = "" if snapshot == "-" else snapshot.lstrip("@")
+    spec = Spec(entry["pool"], entry.get("namespace") or "", entry["image"], snapshot)
+    fsid, image_id, snapshot_id = (environ.get(MARK, "").split(".") + ["", ""])[:3]
+    fault = None if image_id else "rbd-nbd (pid {}) was started by hand, so that the id of the image is not known".format(pid)
+    return Mapping(spec, device, NAME, _read_only(device), pid, fsid, image_id, int(snapshot_id) if snapshot_id else None, fault)
+
+
+def _read_only(device):
+    try:
+        with open("/sys/block/{}/ro".format(os.path.basename(device))) as file:
+            return file.read().strip() == "1"
+    except OSError:
+        return False
+
+
+def attach(wanted):
+    """Start rbd-nbd for the image and return the :class:`Mapping`."""
+    kernel.load_module("nbd", SYSFS)
+    mark = ".".join([wanted.fsid, wanted.image_id] + ([str(wanted.snapshot_id)] if wanted.snapshot_id else []))
+    settings = wanted.ceph.settings
+    argv = ["rbd-nbd", "map", str(wanted.spec)] + _chosen(wanted.options) + ["--read-only"] * wanted.read_only
+    argv += ["--exclusive"] * (wanted.exclusive and "exclusive-lock" in wanted.features)
+    os.makedirs(RUN, mode=0o700, exist_ok=True)
+    launch.start(argv + command_args(settings), "rbd-volume-" + mark, settings.timeout, env={MARK: mark})
+    for mapping in mapped_list():
+        if (mapping.fsid, mapping.image_id, mapping.snapshot_id) == (wanted.fsid, wanted.image_id, wanted.snapshot_id):
+            launch.leave_control_group(mapping.pid)
+            kernel.node(mapping.device)
+            return mapping
+    raise errors.NotConverged("rbd-nbd ended without an error for {}, but lists no device for it.".format(wanted.spec))
+
+
+def _chosen(options):
+    words = []
+    for key, value in options:
+        if key.replace("_", "-") in _OURS:
+            raise errors.InvalidArgument("The option {} of rbd-nbd is set by an argument of its own, or by the pillar.".format(key))
+        words += ["--" + key] + ([] if value is None else [value])
+    return words
+
+
+def detach(mapping, limit):
+    """Unmap the device and wait until rbd-nbd has written back and ended."""
+    start = proc.start_of(mapping.pid)
+    run(["rbd-nbd", "unmap", mapping.device], limit)
+    until = time.monotonic() + limit
+    while start is not None and proc.start_of(mapping.pid) == start:
+        if time.monotonic() > until:
+            raise errors.CommandTimeout(
+                "{} is unmapped, but its rbd-nbd (pid {}) did not end within {:g} s.".format(mapping.spec, mapping.pid, limit)
+            )
+        time.sleep(0.05)
+
+
+def refresh(mapping, size, limit):
+    """rbd-nbd hears of a new size by itself; wait until the device has it."""
+    until = time.monotonic() + limit
+    while size_of(mapping.device) < size // 512 * 512:
+        if time.monotonic() > until:
+            raise errors.NotConverged("{} has {} bytes, not the image's {}.".format(mapping.device, size_of(mapping.device), size))
+        time.sleep(0.1)

@@ -1,0 +1,89 @@
+"""Starting a daemon that serves a device: it outlives Salt and does not live in the minion's control group.
+
+Where systemd is process 1 the daemon becomes a transient service, else it daemonizes itself and is moved to the root control
+groups. Stopping or updating the minion must never take the storage from under a mounted filesystem.
+"""
+
+import os
+import tempfile
+
+from saltrbd import errors
+from saltrbd.mapping import RUN
+from saltrbd.run import run, which
+
+# At shutdown the filesystems (_netdev) are unmounted before, and the network ends after the daemon.
+_PROPERTIES = ("Before=remote-fs-pre.target", "Wants=remote-fs-pre.target", "After=network-online.target")
+
+
+def has_systemd():
+    """True where systemd runs as process 1 and can start a transient service."""
+    return os.path.isdir("/run/systemd/system") and which("systemd-run") is not None
+
+
+def start(argv, unit, limit, env=None):
+    """Run ``argv``, which daemonizes itself once it serves.
+
+    ``unit`` names the transient service. Raises what ``run`` raises; after a timeout the daemon may still be there, the caller
+    looks for it.
+    """
+    if not has_systemd():
+        run(argv, limit, env=env)
+        return
+    program = which(argv[0]) or argv[0]  # systemd has its own PATH
+    with tempfile.TemporaryDirectory(prefix=".start.", dir=RUN) as folder:
+        err = os.path.join(folder, "stderr")
+        words = ["systemd-run", "--quiet", "--collect", "--unit=" + unit, "--service-type=forking"]
+        for item in _PROPERTIES + ("StandardOutput=null", "StandardError=file:" + err):
+            words += ["-p", item]
+        words += ["--setenv={}={}".format(key, value) for key, value in sorted((env or {}).items())]
+        result = run(words + ["--", program] + list(argv[1:]), limit, ok=None)
+        said = _last_lines(err) or result.err.strip()
+    if result.code:
+        raise errors.CommandFailed("The command '{}' ended in the service {}: {}".format(" ".join(argv), unit, said))
+
+
+def leave_control_group(pid):
+    """Move a daemon out of the control groups of its starter, to the roots, where that is possible."""
+    if has_systemd():
+        return  # it has its own service
+    for root, path in _groups(pid):
+        if path == "/":
+            continue
+        try:
+            with open(os.path.join(root, "cgroup.procs"), "w") as file:
+                file.write(str(pid))
+        except OSError:
+            pass  # a container without the right to; then its own end ends the daemon too
+
+
+def _groups(pid):
+    """Return [(mount point of the hierarchy, path in it)] for a process."""
+    found = []
+    try:
+        with open("/proc/{}/cgroup".format(pid)) as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        root = _hierarchy(controllers)
+        if root:
+            found.append((root, path))
+    return found
+
+
+def _hierarchy(controllers):
+    base = "/sys/fs/cgroup"
+    if not controllers:
+        return base if os.path.exists(os.path.join(base, "cgroup.controllers")) else os.path.join(base, "unified")
+    name = controllers[len("name=") :] if controllers.startswith("name=") else controllers
+    root = os.path.join(base, name)
+    return root if os.path.isdir(root) else None
+
+
+def _last_lines(path):
+    try:
+        with open(path, errors="replace") as file:
+            return " / ".join(line.strip() for line in file.read().splitlines()[-6:])
+    except OSError:
+        return ""

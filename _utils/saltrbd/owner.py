@@ -1,0 +1,202 @@
+"""Which host may write to an image: a RADOS lock of our own on the image's header object.
+
+librbd's exclusive lock wanders to whoever writes, so two daemons on one image both start and destroy each other's filesystem.
+Ours is taken before the device is made and given back after it is gone. It names host and boot, and the address of
+the daemon that writes; the kernel's and rbd-nbd's own ``exclusive`` comes on top where the image has the feature.
+
+The decision, for a mapping that will write:
+
+    nobody holds it     watchers or advisory locks?  refuse : take it
+    this host, now      a device of it here?         it is ours
+                        its watch still there?       refuse (30 s) : take it over
+    this host, before   the watch still there?       refuse (30 s) : take it over
+    its last boot
+    another host        the watch still there?       refuse
+                        its address known?           blocklist the address, then take it over : refuse
+"""
+
+import json
+import time
+from collections import namedtuple
+
+from saltrbd import errors, proc
+from saltrbd.run import run
+from saltrbd.settings import command_args
+
+LOCK = "saltrbd"
+# A daemon that was cut off from the cluster comes back with its writes as long as this list has not named it.
+BLOCKLIST_SECONDS = 365 * 86400
+# Another client may have the image open for an instant: to resize it, for a snapshot (1 s).
+PASSING = 2.5
+
+Holder = namedtuple("Holder", "object locker cookie address facts")
+Verdict = namedtuple("Verdict", "refusal ours blocklist holder", defaults=(None, False, None, None))
+
+
+def me(settings):
+    """Return what a lock says of its holder: host, boot and pid namespace (a container has its own)."""
+    return {"host": settings.host, "boot": proc.boot_id(), "pids": proc.pid_namespace()}
+
+
+def judge(spec, holder, users, served, mine):
+    """Return the :class:`Verdict` on a writable mapping of ``spec`` by this host; pure.
+
+    ``users`` is from the worker (watchers, locks); ``served`` tells whether a device of the image is on this host; ``mine`` is
+    from :func:`me`. A verdict without a refusal that is not ``ours`` may take the lock, after breaking ``holder``'s and
+    blocklisting the address ``blocklist``.
+    """
+    watchers = users["watchers"]
+    if holder is None:
+        return _unheld(spec, users, served)
+    host, address = holder.facts.get("host") or "an unnamed host", holder.facts.get("address")
+    held = "{} is mapped by the host {} (address {})".format(spec, host, address or holder.address)
+    here = host == mine["host"]
+    if here and all(holder.facts.get(key) == mine[key] for key in ("boot", "pids")):
+        if served:
+            return Verdict(ours=True, holder=holder)
+        if watchers:
+            return Verdict(_wait(spec, "its daemon on this host, which is dead", watchers))
+        return Verdict(holder=holder)
+    if here and holder.facts.get("boot") != mine["boot"]:
+        if watchers:
+            return Verdict(_wait(spec, "this host's mapping before its last boot", watchers))
+        return Verdict(holder=holder)
+    if watchers:
+        return Verdict(held + "; unmap it there first.")
+    if not address:
+        return Verdict(
+            held + ", which ended before it had noted who writes. Make sure that no daemon of it runs there, then run "
+            "'{}'.".format(_break_command(spec, holder))
+        )
+    return Verdict(blocklist=address, holder=holder)
+
+
+def _break_command(spec, held):
+    """The command that takes a lock away by hand."""
+    where = ["-p", spec.pool] + (["--namespace", spec.namespace] if spec.namespace else [])
+    return " ".join(["rados"] + where + ["lock", "break", held.object, LOCK, held.locker, "--lock-cookie", held.cookie])
+
+
+def _unheld(spec, users, served):
+    if served:
+        return Verdict(
+            "{} is mapped on this host, but not exclusively. Unmap it first, or declare exclusive: False (for filesystems that "
+            "several hosts may mount).".format(spec)
+        )
+    if users["watchers"]:
+        return Verdict(
+            "{} is in use by {}; unmap or close it there first.".format(
+                spec, ", ".join("{address} (client.{client})".format(**watcher) for watcher in users["watchers"])
+            )
+        )
+    if users["locks"]:
+        return Verdict(
+            "{} has the advisory lock of {}; see 'rbd lock ls {}'.".format(
+                spec, ", ".join("{address} ({client}, {cookie})".format(**lock) for lock in users["locks"]), spec
+            )
+        )
+    return Verdict()
+
+
+def _wait(spec, whose, watchers):
+    return "{} is still watched from {} by {}; the cluster drops a dead client's watch after 30 s, try again then.".format(
+        spec, ", ".join(watcher["address"] for watcher in watchers), whose
+    )
+
+
+def look(ceph, spec, image_id, served):
+    """Read lock and users and return the :class:`Verdict`; a client that only passes is waited for."""
+    until = time.monotonic() + PASSING
+    while True:
+        found = holder(ceph, spec, image_id)
+        verdict = judge(spec, found, ceph.call("image_users", spec.head), served, me(ceph.settings))
+        if not verdict.refusal or found is not None or served or time.monotonic() > until:
+            return verdict
+        time.sleep(0.25)
+
+
+def holder(ceph, spec, image_id):
+    """Return the :class:`Holder` of the image's lock, or None."""
+    result = _rados(ceph, spec, ["lock", "info", "rbd_header." + image_id, LOCK, "--format", "json"], ok=(0, 1))
+    if result.code:
+        if "(2)" in result.err:
+            return None  # no header object: the image is gone
+        raise errors.CommandFailed("Reading the lock of {} failed: {}".format(spec, result.err.strip()))
+    for locker in json.loads(result.out)["lockers"]:
+        return Holder("rbd_header." + image_id, locker["name"], locker["cookie"], locker["addr"], _facts(locker["description"]))
+    return None
+
+
+def _facts(description):
+    try:
+        facts = json.loads(description)
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def take(ceph, spec, image_id, verdict, cookie, driver):
+    """Take the lock as the verdict allows; raises :class:`Busy` when another host was quicker."""
+    if verdict.blocklist:
+        _blocklist(ceph, spec, verdict)
+    if verdict.holder:
+        release(ceph, spec, image_id, verdict.holder)
+    _lock(ceph, spec, image_id, cookie, dict(me(ceph.settings), driver=driver), False)
+
+
+def note(ceph, spec, image_id, cookie, driver, watcher, pid):
+    """Write into our lock who writes: the daemon's address, for the host that may have to lock it out one day."""
+    facts = dict(me(ceph.settings), driver=driver, address=watcher["address"], client=watcher["client"], pid=pid)
+    _lock(ceph, spec, image_id, cookie, facts, True)
+
+
+def _lock(ceph, spec, image_id, cookie, facts, renew):
+    facts["time"] = int(time.time())
+    description = json.dumps(facts, sort_keys=True)
+    try:
+        ceph.call("image_lock", spec.head, image_id=image_id, name=LOCK, cookie=cookie, description=description, renew=renew)
+    except errors.Busy:
+        other = holder(ceph, spec, image_id)
+        if other is None:
+            raise
+        raise errors.Busy(
+            "{} is being mapped by the host {} (address {}) at this moment.".format(
+                spec, other.facts.get("host") or "an unnamed host", other.facts.get("address") or other.address
+            )
+        )
+
+
+def release(ceph, spec, image_id, held):
+    """Take the lock away from this one holder; fine if that holder has it no more."""
+    argv = ["lock", "break", held.object, LOCK, held.locker, "--lock-cookie", held.cookie]
+    result = _rados(ceph, spec, argv, ok=(0, 1))
+    now = holder(ceph, spec, image_id) if result.code else None
+    if now is not None and (now.locker, now.cookie) == (held.locker, held.cookie):
+        raise errors.CommandFailed("The lock on {} could not be given back: {}".format(spec, result.err.strip()))
+
+
+def _blocklist(ceph, spec, verdict):
+    facts = verdict.holder.facts
+    argv = ["ceph", "osd", "blocklist", "add", verdict.blocklist, str(BLOCKLIST_SECONDS)] + command_args(ceph.settings)
+    try:
+        run(argv, ceph.settings.timeout)
+    except errors.CommandFailed as error:
+        raise errors.Refused(
+            "{} was mapped by the host {} (address {}), whose daemon is gone. It may be cut off and come back with its writes, and "
+            "this host could not lock it out ({}). Give client.{} the capability mon 'profile rbd', or run as an administrator "
+            "'ceph osd blocklist add {} {}' and then '{}'.".format(
+                spec,
+                facts.get("host"),
+                verdict.blocklist,
+                str(error).rstrip("."),
+                ceph.settings.user,
+                verdict.blocklist,
+                BLOCKLIST_SECONDS,
+                _break_command(spec, verdict.holder),
+            )
+        )
+
+
+def _rados(ceph, spec, words, ok):
+    argv = ["rados", "-p", spec.pool] + (["--namespace", spec.namespace] if spec.namespace else [])
+    return run(argv + words + command_args(ceph.settings), ceph.settings.timeout, ok=ok)
