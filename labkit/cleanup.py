@@ -13,7 +13,7 @@ from pathlib import Path
 from labkit import processes
 from labkit.commands import LabError, run
 
-# The links that fstab names, and the files that the fuse driver exports images as.
+# Where saltrbd keeps the links that fstab names and the files that images are exported as; each path has the fsid in it.
 RUN = Path("/run/rbd-volumes")
 FSTAB = Path("/etc/fstab")
 
@@ -97,7 +97,7 @@ def _is_ours(path, known):
 
 
 def _serves(known):
-    marks = [known["conf"], *known["monitors"]]
+    marks = [known["fsid"], known["conf"], *known["monitors"]]
 
     def wanted(argv):
         program = os.path.basename(argv[0])

@@ -263,8 +263,10 @@ def _start_osd(folder):
     _keyring(keyring, "osd.0")
     secret = run(["ceph-authtool", keyring, "-n", "osd.0", "--print-key"])[1].strip()
     # The secret goes in by stdin: an argument would stand in the process list.
-    run(["ceph", "-c", _conf(folder), "--connect-timeout", "20", "osd", "new", osd, "-i", "-"],
-        stdin_text=json.dumps({"cephx_secret": secret}))
+    run(
+        ["ceph", "-c", _conf(folder), "--connect-timeout", "20", "osd", "new", osd, "-i", "-"],
+        stdin_text=json.dumps({"cephx_secret": secret}),
+    )
     run(["ceph-osd", "-i", "0", "-c", _conf(folder), "--mkfs", "--osd-uuid", osd])
     run(["ceph-osd", "-i", "0", "-c", _conf(folder)])
     _wait(lambda: healthy(folder), 60, "the OSD and the manager")

@@ -12,6 +12,10 @@ from labkit.commands import LabError, Step, clean_environment, run
 CLONE_FILE = Path("/mnt/test0002/edit")
 EXPECTED = "edit1"
 
+# What demo.transcript mounts: the clones of a snapshot taken without a freeze, and of one taken with it.
+CRASH_FILE = Path("/mnt/transcript-crash/edit")
+FROZEN_FILE = Path("/mnt/transcript-frozen/edit")
+
 # One salt-call; the slowest step inside has its own, shorter limit.
 LONGEST_CALL = 600
 
@@ -49,7 +53,7 @@ def prove_clone():
     _title(f"The proof: {CLONE_FILE}, in the clone")
     content = _content(CLONE_FILE)
     print(f"  {content}")
-    if content.split() != [EXPECTED]:
+    if content != EXPECTED:
         raise LabError(f"{CLONE_FILE} must say {EXPECTED!r} and says {content!r}.")
 
 
@@ -80,11 +84,12 @@ def transcript(home):
     with Step("write, snapshot, clone, mount the clones: salt-call state.apply demo.transcript"):
         results = _states(home, "state.apply", "demo.transcript")
     for result in results:
-        if result["function"] == "rbd_snapshot.present":
+        if result["function"] == "rbd_snapshot.protected":
             print(f"  {result['comment']}")
-    for result in results:
-        if result["function"] == "rbd_filesystem.mounted":
-            print(f"  {result['name']}/edit: {_content(Path(result['name']) / 'edit') or '(empty)'}")
+    for clone in (CRASH_FILE, FROZEN_FILE):
+        print(f"  {clone}: {_content(clone) or '(empty)'}")
+    if _content(FROZEN_FILE) != EXPECTED:
+        raise LabError(f"{FROZEN_FILE} must say {EXPECTED!r}: its parent was frozen for the snapshot.")
 
 
 def _title(text):

@@ -56,7 +56,5 @@ def locked(path, what):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LabError(
-                f"Another run is busy with {what} (it holds {path}); try again when it has finished."
-            ) from None
+            raise LabError(f"Another run is busy with {what} (it holds {path}); try again when it has finished.") from None
         yield

@@ -13,11 +13,11 @@ def main(home):
     states = sorted(str(path.relative_to(REPO)) for path in (REPO / "salt").rglob("*.sls"))
     failed = 0
     commands = [
-        [tools / "ruff", "check", "."],
-        [tools / "ruff", "format", "--check", "--diff", "."],
+        [tools / "ruff", "check", "--output-format=concise", "."],
+        [tools / "ruff", "format", "--check", "."],
         [tools / "yamllint", "--strict", "."],
         [tools / "salt-lint", *states],
-        ["shellcheck", *SHELL],
+        ["shellcheck", "--external-sources", *SHELL],
     ]
     for argv in commands:
         name = " ".join(str(part) for part in [getattr(argv[0], "name", argv[0]), *argv[1:3]])

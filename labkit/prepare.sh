@@ -2,12 +2,14 @@
 # Read by ./lab: can this system carry the lab, and which Debian packages are missing?
 # Plain POSIX sh, because a bare Debian root has nothing else. Every check comes before the first change.
 
+# shellcheck disable=SC2034 # ./lab uses these two lists
 # What the lab itself needs: Ceph's daemons and clients with the bindings for /usr/bin/python3, the three
 # ways to map an image, filesystems, and what builds Salt's environment (timelib is compiled).
 lab_packages="ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd rbd-nbd
  qemu-system-common qemu-utils qemu-block-extra fuse3 e2fsprogs xfsprogs mount util-linux kmod
  python3 python3-venv python3-dev gcc libc6-dev ca-certificates"
 
+# shellcheck disable=SC2034
 # What only the tests need: other kinds of content that must never be formatted, network namespaces, linters.
 test_packages="btrfs-progs lvm2 cryptsetup-bin mdadm bcache-tools fdisk gdisk iproute2 procps git shellcheck"
 
@@ -40,6 +42,7 @@ obstacles() {
     if [ "$(id -u)" != 0 ]; then
         echo "It must run as root: it installs packages and mounts filesystems. Run it again as root."
     fi
+    # shellcheck source=/etc/os-release
     system=$(. /etc/os-release 2>/dev/null && echo "${ID:-unknown} ${VERSION_ID:-}")
     case $system in
         "debian 12" | "debian 13") ;;

@@ -1,0 +1,64 @@
+"""Which tests run for which words, and which requirements they bring."""
+
+import configparser
+
+import pytest
+
+from labkit import prepare, testing
+from labkit.commands import LabError
+
+
+@pytest.fixture(autouse=True)
+def parts(monkeypatch):
+    monkeypatch.setattr(testing, "_folders", lambda: ["functional", "integration", "unit"])
+
+
+def runs(*words):
+    version, parts, rest = testing._understand(words)
+    return [(salt, [path.name for path in folders], rest) for salt, folders in testing._runs(version, parts, rest)]
+
+
+NEW, OLD = prepare.SALT, prepare.OTHER_SALT
+ALL = ["unit", "functional", "integration"]
+HERE = "tests/unit/test_labkit_testing.py"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], [(OLD, ["functional"], []), (NEW, ALL, [])]),
+        (["-k", "clone"], [(OLD, ["functional"], ["-k", "clone"]), (NEW, ALL, ["-k", "clone"])]),
+        (["--salt", OLD], [(OLD, ALL, [])]),
+        (["unit"], [(NEW, ["unit"], [])]),
+        (["unit", "functional", "-x"], [(NEW, ["unit", "functional"], ["-x"])]),
+        (["functional", f"--salt={OLD}", "-k", "unit"], [(OLD, ["functional"], ["-k", "unit"])]),
+        ([HERE], [(NEW, [], [HERE])]),
+        ([f"{HERE}::test_x", "--salt", OLD], [(OLD, [], [f"{HERE}::test_x"])]),
+    ],
+)
+def test_runs(words, expected):
+    assert runs(*words) == expected
+
+
+@pytest.mark.parametrize("words", [["--salt"], ["lint", "unit"]])
+def test_words_that_make_no_sense_are_refused(words):
+    with pytest.raises(LabError):
+        testing._understand(words)
+
+
+def test_lint_is_a_part():
+    assert testing._understand(["lint"]) == (None, ["lint"], [])
+
+
+def test_requirements_come_from_setup_cfg():
+    assert "pytest-salt-factories" in prepare.extra("tests")
+    assert "ruff" in prepare.extra("lint")
+
+
+def test_the_package_names_every_folder_with_code(repo):
+    setup = configparser.ConfigParser()
+    setup.read(repo / "setup.cfg")
+    mapped = dict(line.split(" = ") for line in setup["options"]["package_dir"].strip().splitlines())
+    assert sorted(mapped) == sorted(setup["options"]["packages"].split())
+    code = {str(path.parent.relative_to(repo)) for path in (repo / "_utils/saltrbd").rglob("*.py")}
+    assert code | {"_modules", "_states"} == set(mapped.values())
