@@ -14,7 +14,7 @@ def main(home):
     failed = 0
     commands = [
         [tools / "ruff", "check", "--output-format=concise", "."],
-        [tools / "ruff", "format", "--check", "."],
+        [tools / "ruff", "format", "--check", "--output-format=concise", "."],
         [tools / "yamllint", "--strict", "."],
         [tools / "salt-lint", *states],
         ["shellcheck", "--external-sources", *SHELL],
