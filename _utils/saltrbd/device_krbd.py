@@ -92,7 +92,7 @@ def attach(wanted):
 
 
 def _chosen(options):
-    for key, value in options:
+    for key, _ in options:
         if key in _OURS:
             raise errors.InvalidArgument("The option {} of krbd is set by an argument of its own, or by the pillar.".format(key))
     return [key if value is None else "{}={}".format(key, value) for key, value in options]

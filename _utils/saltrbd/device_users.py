@@ -6,9 +6,14 @@ import os
 from saltrbd import proc
 
 
-def users(device):
-    """Return sentences, empty when nobody uses the device; partitions of it count too."""
+def users(device, gone=()):
+    """Return sentences, empty when nobody uses the device; partitions of it count too.
+
+    ``gone`` are mount points that do not count, because a dry run would have unmounted them.
+    """
     numbers = _numbers(device)
+    if any(point in gone for point, _ in _mounted(numbers)):
+        return _mounts(numbers, gone)  # what is open is open through the mount
     found = _mounts(numbers) + _swap(numbers) + _holders(numbers)
     return found or _opens(numbers)  # a mount or a holder is an open as well, and says more
 
@@ -41,10 +46,10 @@ def _mounted(numbers):
     return found
 
 
-def _mounts(numbers):
+def _mounts(numbers, gone=()):
     seen, found = set(), []
     for point, pid in _mounted(numbers):
-        if point in seen:
+        if point in seen or point in gone:
             continue
         seen.add(point)
         found.append(

@@ -51,11 +51,8 @@ def ensure_link(mapping):
     if mapping.fault:
         raise errors.StaleMapping("{} is mapped, but {}.".format(mapping.spec, mapping.fault))
     path = link_path(mapping.fsid, mapping.spec)
-    try:
-        if os.readlink(path) == mapping.device:
-            return path
-    except OSError:
-        pass
+    if link_is_right(mapping):
+        return path
     os.makedirs(RUN, mode=0o700, exist_ok=True)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     fresh = "{}.{}".format(os.path.join(RUN, ".link"), os.getpid())
@@ -64,6 +61,14 @@ def ensure_link(mapping):
     os.symlink(mapping.device, fresh)
     os.replace(fresh, path)
     return path
+
+
+def link_is_right(mapping):
+    """True if the link of a mapping points to its device."""
+    try:
+        return os.readlink(link_path(mapping.fsid, mapping.spec)) == mapping.device
+    except OSError:
+        return False
 
 
 def keep(path, text):

@@ -140,7 +140,7 @@ def take(ceph, spec, image_id, verdict, cookie, driver):
     if verdict.blocklist:
         _blocklist(ceph, spec, verdict)
     if verdict.holder:
-        release(ceph, spec, image_id, verdict.holder)
+        release(ceph, spec, verdict.holder)
     _lock(ceph, spec, image_id, cookie, dict(me(ceph.settings), driver=driver), False)
 
 
@@ -166,11 +166,11 @@ def _lock(ceph, spec, image_id, cookie, facts, renew):
         )
 
 
-def release(ceph, spec, image_id, held):
+def release(ceph, spec, held):
     """Take the lock away from this one holder; fine if that holder has it no more."""
     argv = ["lock", "break", held.object, LOCK, held.locker, "--lock-cookie", held.cookie]
     result = _rados(ceph, spec, argv, ok=(0, 1))
-    now = holder(ceph, spec, image_id) if result.code else None
+    now = holder(ceph, spec, held.object[len("rbd_header.") :]) if result.code else None
     if now is not None and (now.locker, now.cookie) == (held.locker, held.cookie):
         raise errors.CommandFailed("The lock on {} could not be given back: {}".format(spec, result.err.strip()))
 

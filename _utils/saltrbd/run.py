@@ -110,10 +110,8 @@ def _start(argv, stdin, out, err, env):
         return subprocess.Popen(argv, stdin=stdin, stdout=out, stderr=err, env=environment(env), cwd="/", start_new_session=True)
     except FileNotFoundError:
         tool = os.path.basename(argv[0])
-        package = PACKAGES.get(tool)
-        raise errors.CommandNotFound(
-            "The command {} is not installed on this host{}.".format(tool, "; install {} (Debian's name)".format(package) if package else "")
-        )
+        hint = "; install {} (Debian's name)".format(PACKAGES[tool]) if tool in PACKAGES else ""
+        raise errors.CommandNotFound("The command {} is not installed on this host{}.".format(tool, hint))
     except OSError as error:
         raise errors.CommandFailed("The command {} cannot be run: {}.".format(argv[0], error.strerror))
 

@@ -251,10 +251,11 @@ def image_lock(session, report, pool, namespace, image, image_id, name, cookie, 
     with session.image(pool, namespace, image) as handle:
         if handle.id() != image_id:
             raise WorkerError("ImageNotFound", "the image is another one of that name by now (id {})".format(handle.id()))
+    header, flags = "rbd_header." + image_id, _MUST_RENEW if renew else 0
     try:
-        session.ioctx(pool, namespace).lock_exclusive("rbd_header." + image_id, name, cookie, desc=description, flags=_MUST_RENEW if renew else 0)
+        session.ioctx(pool, namespace).lock_exclusive(header, name, cookie, desc=description, flags=flags)
     except (rados.ObjectBusy, rados.ObjectExists, rados.ObjectNotFound):
-        raise WorkerError("Busy", "the lock {} on rbd_header.{} is held by another client".format(name, image_id))
+        raise WorkerError("Busy", "the lock {} on {} is held by another client".format(name, header))
 
 
 OPERATIONS = {

@@ -1,0 +1,162 @@
+"""
+Ceph RBD images as block devices of this host: map, unmap, list, who uses them.
+
+Three drivers: ``krbd`` (the kernel's own rbd), ``nbd`` (rbd-nbd), ``fuse`` (qemu-storage-daemon and a loop device, for containers
+and kernels without the other two). ``auto`` takes the first that this host can; ``rbd:driver`` in the pillar sets another default.
+
+A writable mapping is exclusive: a lock on the image names the host that has it, and every other host is refused. It is given
+back by ``unmap``. After a crash the lock is taken over when that is safe: by the same host after its next boot, by
+another host once the dead one's watch is gone (30 s) and its address is blocklisted.
+"""
+
+from saltrbd import client, device, device_find, device_users, owner, settings, spec
+from saltrbd.errors import NotMapped
+
+__virtualname__ = "rbd_device"
+__func_alias__ = {"map_": "map", "list_": "list"}
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def _ceph():
+    return client.get(settings.load(__opts__, __pillar__))
+
+
+def _spec(name, ceph):
+    return spec.parse(name, ceph.settings.pool, ceph.settings.namespace)
+
+
+def _shown(mapping):
+    return {
+        "device": mapping.device,
+        "driver": mapping.driver,
+        "read_only": mapping.read_only,
+        "link": device.link_path(mapping.fsid, mapping.spec),
+        "pid": mapping.pid,
+        "fault": mapping.fault,
+    }
+
+
+def map_(name, driver=None, read_only=False, exclusive=True, options=None):
+    """
+    Map an image or snapshot and return its device, driver, read_only and link. One that is mapped already stays as it is.
+
+    name
+        ``pool[/namespace]/image[@snapshot]``; a snapshot is mapped read-only.
+    driver
+        auto, krbd, nbd or fuse; ``rbd:driver`` (auto) where none is given.
+    read_only
+        True: the device cannot be written, and no lock is taken.
+    exclusive
+        False: other hosts may map and write the image at the same time, which destroys every filesystem that is not
+        made for it (GFS2, OCFS2).
+    options
+        Of the driver, as a mapping or a list of words: krbd's map options (``queue_depth: 256``), rbd-nbd's (``io-timeout: 60``),
+        fuse's ``discard`` (unmap, ignore) and ``detect-zeroes`` (off, on, unmap). The driver must be named then.
+
+    Raises ImageNotFound, SnapshotNotFound; Busy, naming who has the image by host and address; NotSupported where no driver can map it;
+    Refused where it is mapped otherwise; StaleMapping; CommandFailed; CommandTimeout after ``rbd:timeout`` seconds.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_device.map rbd/rbd0001
+        salt '*' rbd_device.map rbd/rbd0001@snap1 driver=fuse
+    """
+    ceph = _ceph()
+    return _shown(device.map_image(ceph, _spec(name, ceph), driver, read_only, exclusive, options))
+
+
+def unmap(name):
+    """
+    Unmap an image or snapshot and give its lock back; returns False if nothing was there. What a dead daemon left is cleared away too.
+
+    Raises Busy, naming mount points (of every mount namespace), swap, devices on top and processes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_device.unmap rbd/rbd0001
+    """
+    ceph = _ceph()
+    return device.unmap(ceph, _spec(name, ceph))
+
+
+def list_():
+    """
+    Return what this host has mapped of the cluster: {"pool/image@snap": {"device", "driver", "read_only", "link", "pid", "fault"}}.
+
+    ``fault`` is None, or why a device is of no use: its daemon is dead, or its image was removed since.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_device.list
+    """
+    return {str(mapping.spec): _shown(mapping) for mapping in device.mapped_list(_ceph())}
+
+
+def info(name):
+    """
+    Return one mapping as ``list`` shows it, with ``size`` in bytes. Raises NotMapped.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_device.info rbd/rbd0001
+    """
+    ceph = _ceph()
+    wanted = _spec(name, ceph)
+    mapping = device_find.find(ceph, wanted)
+    if mapping is None:
+        raise NotMapped("{} is not mapped on this host.".format(wanted))
+    return dict(_shown(mapping), size=device.size_of(mapping.device) if mapping.device else None)
+
+
+def users(name):
+    """
+    Return who uses an image: ``device``, sentences about this host's device of it; ``watchers`` and ``locks`` by address, on any host;
+    ``owner``, the host, address and time (seconds since 1970) of the exclusive mapping, or None.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_device.users rbd/rbd0001
+    """
+    ceph = _ceph()
+    wanted = _spec(name, ceph)
+    image = ceph.call("image_info", wanted.head, users=True)
+    mapping = device_find.find(ceph, wanted, image)
+    held = owner.holder(ceph, wanted, image["id"])
+    return {
+        "device": device_users.users(mapping.device) if mapping and mapping.device else [],
+        "watchers": image["watchers"],
+        "locks": image["locks"],
+        "owner": {key: held.facts.get(key) for key in ("host", "address", "driver", "time")} if held else None,
+    }
+
+
+def refresh(name):
+    """
+    Let the device have the size of its image, after the image has grown, and return that size in bytes. Raises NotMapped.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_device.refresh rbd/rbd0001
+    """
+    ceph = _ceph()
+    wanted = _spec(name, ceph)
+    mapping = device.mapped(ceph, wanted)
+    if mapping is None:
+        raise NotMapped("{} is not mapped on this host.".format(wanted))
+    device.refresh(ceph, mapping)
+    return device.size_of(mapping.device)

@@ -1,0 +1,99 @@
+"""
+Ceph RBD images and snapshots as block devices of this host, as desired state.
+
+.. code-block:: yaml
+
+    the volume is a device:
+      rbd_device.mapped:
+        - name: rbd/rbd0001
+
+    its snapshot can be read:
+      rbd_device.mapped:
+        - name: rbd/rbd0001@snap1
+
+The device number may change from boot to boot. fstab and others name the link
+``/run/rbd-volumes/FSID/POOL/[NAMESPACE@/]IMAGE[@SNAPSHOT]``, which is there while the image is mapped.
+"""
+
+from saltrbd import client, converge, device_plan, kernel, settings, spec
+from saltrbd.device_find import facts_of
+
+__virtualname__ = "rbd_device"
+
+
+def __virtual__():
+    if "rbd_device.map" not in __salt__:
+        return False, "The execution module rbd_device is not loaded: sync it with saltutil.sync_all."
+    return __virtualname__
+
+
+def mapped(name, driver=None, read_only=False, exclusive=True, options=None):
+    """
+    Make the image or snapshot be a block device of this host.
+
+    name
+        ``pool[/namespace]/image[@snapshot]``. A snapshot is mapped read-only.
+    driver
+        ``krbd``, ``nbd``, ``fuse``, or ``auto``: the first of them that this host can. Where none is given: ``rbd:driver`` (auto).
+    read_only
+        True maps the image read-only; then no lock is taken.
+    exclusive
+        False lets other hosts map and write the image at the same time. Only for filesystems made for it (GFS2,
+        OCFS2): any other one is destroyed.
+    options
+        Of the driver; see ``rbd_device.map``. They count when the image is mapped, a mapped one is not mapped again for them.
+
+    An image that is mapped by another driver, read-only instead of writable, or not exclusively is refused: declare ``unmapped`` first. An
+    image that another host has mapped, or that anybody uses, is refused with host and address. A device whose daemon died
+    is mapped again. Ceph's features that the kernel cannot map are refused for krbd, with the command that helps.
+
+    .. code-block:: yaml
+
+        the database's volume:
+          rbd_device.mapped:
+            - name: rbd/db
+            - driver: krbd
+            - options: {queue_depth: 256}
+    """
+
+    def look(known):
+        ceph, wanted = _where(name)
+        want = device_plan.desired(ceph.settings, wanted, driver, read_only, exclusive, options)
+        key = ("image", str(wanted.head))
+        image = known[key] if key in known else facts_of(ceph.batch([("image_info", wanted.head.where())])[0])
+        return device_plan.plan(wanted, device_plan.look(ceph, wanted, want, image, known), want, kernel.supported_features())
+
+    return _state(name, look, "{} is mapped.".format(name))
+
+
+def unmapped(name):
+    """
+    Make the image or snapshot not be a block device of this host. Refused while the device is mounted or open.
+
+    .. code-block:: yaml
+
+        the old volume:
+          rbd_device.unmapped:
+            - name: rbd/old
+    """
+
+    def look(known):
+        ceph, wanted = _where(name)
+        return device_plan.plan_unmapped(wanted, *device_plan.look_unmapped(ceph, wanted, known))
+
+    return _state(name, look, "{} is not mapped.".format(name))
+
+
+def _where(name):
+    ceph = client.get(settings.load(__opts__, __pillar__))
+    return ceph, spec.parse(name, ceph.settings.pool, ceph.settings.namespace)
+
+
+def _state(name, look, same):
+    known = converge.planned(__context__, __opts__["test"], globals().get("__instance_id__"))
+    return converge.converge(name, __opts__["test"], lambda: look(known), _act, known, same)
+
+
+def _act(function, arguments):
+    result = __salt__[function](**arguments)
+    return "The device is {}, its link {}.".format(result["device"], result["link"]) if function == "rbd_device.map" else None

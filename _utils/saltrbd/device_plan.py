@@ -1,0 +1,207 @@
+"""What is to be done for an image to be mapped or unmapped as declared, and what stands in the way."""
+
+import re
+from collections import namedtuple
+
+from saltrbd import device_fuse, device_users, errors, kernel, owner
+from saltrbd.converge import Plan, change
+from saltrbd.device_find import DRIVERS, choose_driver, facts_of, find, on_host, stale
+from saltrbd.mapping import Mapping, link_is_right, link_path
+
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]*")
+
+Desired = namedtuple("Desired", "driver read_only exclusive options")
+
+
+class Current(namedtuple("Current", "image mapping verdict driver lacking users linked", defaults=(None, None, None, None, (), True))):
+    """What is there: the image's facts (None: no image), its mapping, the owner.Verdict on a writable one (None where nothing
+    is to be held), the driver that would be taken or what all that may be taken lack, who uses a faulty device, and whether the
+    link is right."""
+
+    __slots__ = ()
+
+
+def desired(settings, spec, driver=None, read_only=False, exclusive=True, options=None):
+    """Return the checked :class:`Desired`; raises :class:`InvalidArgument`. A snapshot is always read-only."""
+    driver = driver or settings.driver
+    if driver not in ("auto",) + tuple(DRIVERS):
+        raise errors.InvalidArgument("The driver must be auto, krbd, nbd or fuse, not {!r}.".format(driver))
+    for name, value in (("read_only", read_only), ("exclusive", exclusive)):
+        if not isinstance(value, bool):
+            raise errors.InvalidArgument("{} must be True or False, not {!r}.".format(name, value))
+    chosen = _options(options)
+    if chosen and driver == "auto":
+        raise errors.InvalidArgument("Options belong to one driver; name it: driver: krbd, nbd or fuse.")
+    return Desired(driver, read_only or bool(spec.snapshot), exclusive, chosen)
+
+
+def _options(options):
+    """Return options (a mapping, or a list of words) as [(key, value or None)] of plain words."""
+    if options is None:
+        return []
+    if hasattr(options, "items"):
+        pairs = [(key, None if value is None or value is True else value) for key, value in options.items()]
+    elif isinstance(options, (list, tuple)):
+        pairs = [(key, value if mark else None) for key, mark, value in (str(item).partition("=") for item in options)]
+    else:
+        raise errors.InvalidArgument("options must be a mapping or a list of words, not {!r}.".format(options))
+    chosen = []
+    for key, value in pairs:
+        value = value if value is None else str(value)
+        if not all(word is None or _WORD.fullmatch(word) for word in (str(key), value)):
+            raise errors.InvalidArgument("The option {}={} is not made of plain words (letters, digits, . _ : / + -).".format(key, value))
+        chosen.append((str(key), value))
+    return chosen
+
+
+def look(ceph, spec, want, image, known=(), wait=True):
+    """Return the :class:`Current` of ``spec`` for a mapping as wanted.
+
+    ``image`` are the image's facts, None where there is no image; one that a dry run only plans has no id. ``known`` is what
+    earlier states of a dry run planned.
+    """
+    driver, lacking = choose_driver(want.driver)
+    current = Current(image, None, None, driver, lacking)
+    if image is None:
+        return current
+    if image.get("id"):
+        mapping = find(ceph, spec, image, wait)
+        served = bool(mapping and not recoverable(mapping, image))
+        current = current._replace(
+            mapping=mapping,
+            verdict=_verdict(ceph, spec, want, image, served),
+            users=tuple(device_users.users(mapping.device)) if mapping and mapping.fault and mapping.device else (),
+            linked=not mapping or bool(mapping.fault) or link_is_right(mapping),
+        )
+    if ("device", str(spec)) in known:
+        planned = known[("device", str(spec))]
+        mapping = Mapping(spec, None, planned["driver"], planned["read_only"], None) if planned else None
+        current = current._replace(mapping=mapping, linked=True)
+    return current
+
+
+def _verdict(ceph, spec, want, image, served):
+    if want.read_only:
+        return None
+    if want.exclusive:
+        return owner.look(ceph, spec, image["id"], served)
+    if served and owner.holder(ceph, spec, image["id"]):
+        return owner.Verdict("{} is mapped exclusively, not with exclusive: False as declared; unmap it first.".format(spec))
+    return None
+
+
+def recoverable(mapping, image):
+    """A daemon of ours that died, or got no device: what is left of it is cleared away and the image mapped again."""
+    return bool(mapping.fault) and mapping.driver == device_fuse.NAME and mapping.image_id == image["id"]
+
+
+def obstacles(spec, current, want, supported):
+    """Return the errors that stand in the way of ``spec`` mapped as wanted, in a dry run and a real run; pure.
+
+    ``supported`` are the features that the kernel maps.
+    """
+    image, mapping = current.image, current.mapping
+    if image is None:
+        return [errors.ImageNotFound("{} does not exist.".format(spec.head))]
+    if spec.snapshot and not any(item["name"] == spec.snapshot for item in image["snapshots"]):
+        return [errors.SnapshotNotFound("{} does not exist.".format(spec))]
+    if mapping and mapping.fault and not recoverable(mapping, image):
+        return [stale(mapping)]
+    if mapping and mapping.fault and current.users:
+        return [errors.Busy("{}; but {}.".format(str(stale(mapping)).rstrip("."), " and ".join(current.users)))]
+    found = []
+    if current.verdict and current.verdict.refusal:
+        found.append(errors.Busy(current.verdict.refusal))
+    if mapping and not mapping.fault:
+        return _differences(spec, mapping, want) + found
+    if current.lacking:
+        return [errors.NotSupported("{}: {}".format(spec, current.lacking))] + found
+    refusal = kernel.features_refusal(spec, image["features"], supported) if current.driver == "krbd" else None
+    return ([errors.NotSupported(refusal)] if refusal else []) + found
+
+
+def _differences(spec, mapping, want):
+    wrong = []
+    if want.driver not in ("auto", mapping.driver):
+        wrong.append("by {}, not by {}".format(mapping.driver, want.driver))
+    if mapping.read_only != want.read_only:
+        words = {True: "read-only", False: "writable"}
+        wrong.append("{}, not {}".format(words[mapping.read_only], words[want.read_only]))
+    if not wrong:
+        return []
+    return [errors.Refused("{} is mapped {} as declared; unmap it first.".format(spec, " and ".join(wrong)))]
+
+
+def plan(spec, current, want, supported):
+    """Return the converge.Plan that maps ``spec`` as wanted; pure."""
+    refusals = [str(error) for error in obstacles(spec, current, want, supported)]
+    if refusals:
+        return Plan(refusals=refusals)
+    mapping = current.mapping
+    if mapping and not mapping.fault and current.linked:
+        return Plan()
+    driver = mapping.driver if mapping and not mapping.fault else current.driver
+    new = _words(driver, want.read_only)
+    changes = {"device": change(None if mapping is None else "{}, but {}".format(new, mapping.fault), new)}
+    if mapping and not mapping.fault:
+        changes = {"link": change(None, link_path(mapping.fsid, spec))}
+    notes = []
+    if current.verdict and current.verdict.blocklist:
+        notes.append(
+            "The daemon at {} of the host {}, which is gone, is locked out of the cluster.".format(
+                current.verdict.blocklist, current.verdict.holder.facts["host"]
+            )
+        )
+    arguments = {
+        "name": str(spec),
+        "driver": want.driver,
+        "read_only": want.read_only,
+        "exclusive": want.exclusive,
+        "options": dict(want.options) or None,
+    }
+    planned = {("device", str(spec)): {"driver": driver, "read_only": want.read_only}}
+    return Plan([("rbd_device.map", arguments)], {str(spec): changes}, (), planned, notes)
+
+
+def _words(driver, read_only):
+    return "mapped {}by {}".format("read-only " if read_only else "", driver)
+
+
+def look_unmapped(ceph, spec, known=()):
+    """Return (mapping, who uses its device, lock that is left without a mapping) for a plan to unmap ``spec``."""
+    key = ("device", str(spec))
+    if key in known:
+        planned = known[key]
+        return (Mapping(spec, None, planned["driver"], planned["read_only"], None) if planned else None), [], None
+    image = facts_of(ceph.batch([("image_info", spec.head.where())])[0])
+    mapping = find(ceph, spec, image)
+    if mapping is None:
+        return None, [], left_lock(ceph, spec, image["id"]) if image else None
+    gone = {point for (kind, point), facts in dict(known).items() if kind == "mount" and facts is None}
+    return mapping, device_users.users(mapping.device, gone) if mapping.device else [], None
+
+
+def plan_unmapped(spec, mapping, users, left):
+    """Return the converge.Plan that unmaps ``spec``; pure."""
+    if mapping and users:
+        return Plan(refusals=[str(used(mapping, users))])
+    if mapping is None and left is None:
+        return Plan()
+    field = {"device": change(_words(mapping.driver, mapping.read_only), None)} if mapping else {"lock": change("held by this host", None)}
+    return Plan([("rbd_device.unmap", {"name": str(spec)})], {str(spec): field}, (), {("device", str(spec)): None})
+
+
+def used(mapping, users):
+    """Return the error that names who uses a device."""
+    return errors.Busy("{} at {} cannot be unmapped: {}.".format(mapping.spec, mapping.device, " and ".join(users)))
+
+
+def left_lock(ceph, spec, image_id):
+    """Return the lock that this host holds on an image of which it has no writable device, or None."""
+    if not image_id or spec.snapshot:
+        return None
+    if any(one.image_id == image_id and not one.read_only and one.fsid == ceph.fsid for one in on_host() if one.pid or not one.fault):
+        return None
+    held = owner.holder(ceph, spec, image_id)
+    mine = owner.me(ceph.settings)
+    return held if held and all(held.facts.get(key) == mine[key] for key in mine) else None

@@ -1,0 +1,29 @@
+"""One mapping or unmapping of an image at a time on this host."""
+
+import fcntl
+import os
+import time
+from contextlib import contextmanager
+
+from saltrbd import errors
+from saltrbd.mapping import RUN
+
+
+@contextmanager
+def hold(ceph, image_id):
+    """Hold the image for the block; raises :class:`Busy` when another process has it for longer than ``rbd:timeout``."""
+    folder = os.path.join(RUN, ".locks")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    os.chmod(RUN, 0o700)
+    limit = ceph.settings.timeout
+    with open(os.path.join(folder, "{}.{}".format(ceph.fsid, image_id)), "w") as file:
+        until = time.monotonic() + limit
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise errors.Busy("Another process of this host has been mapping or unmapping the image for {:g} s.".format(limit))
+                time.sleep(0.05)
+        yield
