@@ -10,16 +10,13 @@ from labkit.commands import LabError
 
 REPO = Path(__file__).resolve().parent.parent
 
-DEFAULT = "/var/lib/salt-rbd-lab"
-
-
 class Home:
     """The lab's folder: the cluster, the minion, generated pillar, logs; and the environments shared by all labs."""
 
     def __init__(self, folder=None, venvs=None):
-        self.folder = Path(folder or os.environ.get("RBD_LAB_HOME") or DEFAULT).resolve()
-        # Not inside the lab's folder: another lab on this machine need not install Salt again.
-        self.venvs = Path(venvs or os.environ.get("RBD_LAB_VENVS") or f"{DEFAULT}/venvs").resolve()
+        # ./lab sets both. The environments need not lie inside: another lab need not install Salt again.
+        self.folder = Path(folder or os.environ["RBD_LAB_HOME"]).resolve()
+        self.venvs = Path(venvs or os.environ["RBD_LAB_VENVS"]).resolve()
         self.cluster = self.folder / "cluster"
         self.minion = self.folder / "minion"
         self.pillar = self.folder / "pillar"

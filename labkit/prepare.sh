@@ -13,10 +13,11 @@ lab_packages="ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd r
 # What only the tests need: other kinds of content that must never be formatted, network namespaces, linters.
 test_packages="btrfs-progs lvm2 cryptsetup-bin mdadm bcache-tools fdisk gdisk iproute2 procps git shellcheck"
 
-# MiB: a cluster and Salt; all packages; two environments, logs and the monitor's store.
+# MiB: a cluster and Salt in memory; on disk all packages, Salt twice with the tools, a cluster with its logs.
 need_memory=1024
-need_packages=2500
-need_home=1500
+need_packages=1500
+need_venvs=800
+need_home=300
 
 missing_packages() {
     # shellcheck disable=SC2086 # a list of names
@@ -26,15 +27,9 @@ missing_packages() {
     done
 }
 
-# The free space in MiB where a folder is or would be made.
-free_space() {
-    place=$1
-    while [ ! -d "$place" ]; do place=$(dirname "$place"); done
-    df -Pk "$place" | awk 'NR == 2 {print int($4 / 1024)}'
-}
-
+# A device may be there and closed to this container; another user than root cannot try.
 can_open() {
-    [ -c "$1" ] && (: <"$1") 2>/dev/null
+    [ -c "$1" ] && { [ "$(id -u)" != 0 ] || (: <"$1") 2>/dev/null; }
 }
 
 # Prints one sentence for each reason why this system cannot carry the lab; nothing where it can.
@@ -43,7 +38,7 @@ obstacles() {
         echo "It must run as root: it installs packages and mounts filesystems. Run it again as root."
     fi
     # shellcheck source=/etc/os-release
-    system=$(. /etc/os-release 2>/dev/null && echo "${ID:-unknown} ${VERSION_ID:-}")
+    system=$(. /etc/os-release 2>/dev/null && echo "${ID:-an unknown system}${VERSION_ID:+ $VERSION_ID}") || true
     case $system in
         "debian 12" | "debian 13") ;;
         *) echo "It needs Debian 12 or 13, whose packages bring a whole Ceph; this is ${system:-no system it knows}." ;;
@@ -56,7 +51,7 @@ obstacles() {
         command -v $tool >/dev/null || echo "It needs $tool to install packages, and $tool is not here."
     done
     # Bit 21 is CAP_SYS_ADMIN.
-    capabilities=$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status 2>/dev/null)
+    capabilities=$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status 2>/dev/null) || true
     if [ -z "$capabilities" ]; then
         echo "It needs /proc, which is not mounted here."
     elif [ "$(id -u)" = 0 ] && [ $((0x$capabilities >> 21 & 1)) = 0 ]; then
@@ -65,23 +60,25 @@ obstacles() {
     if [ ! -d /sys/bus/rbd ] && ! modprobe -nq rbd 2>/dev/null; then
         can_open /dev/fuse ||
             echo "It needs /dev/fuse to map images, because this kernel has no rbd; load fuse, or give the container the device."
-        [ -c /dev/loop-control ] ||
+        can_open /dev/loop-control ||
             echo "It needs /dev/loop-control to map images, because this kernel has no rbd; load loop, or give the container the device."
     fi
     # A lab that runs has taken its share already.
     [ ! -e "$RBD_LAB_HOME/cluster/facts.json" ] || return 0
-    memory=$(awk '/^MemAvailable:/ {print int($2 / 1024)}' /proc/meminfo 2>/dev/null)
+    memory=$(awk '/^MemAvailable:/ {print int($2 / 1024)}' /proc/meminfo 2>/dev/null) || true
     if [ "${memory:-0}" -lt $need_memory ]; then
         echo "It needs $need_memory MiB of free memory; ${memory:-0} MiB are free."
     fi
-    space=$(free_space "$RBD_LAB_HOME")
-    if [ "$space" -lt $need_home ]; then
-        echo "It needs $need_home MiB of free space for $RBD_LAB_HOME; $space MiB are free. RBD_LAB_HOME may name another folder."
-    fi
-    space=$(free_space /usr)
-    if [ -n "$missing" ] && [ "$space" -lt $need_packages ]; then
-        echo "It needs $need_packages MiB of free space in /usr for Debian packages; $space MiB are free."
-    fi
+    check_space "$RBD_LAB_HOME" $need_home "the cluster (RBD_LAB_HOME may name another folder)"
+    [ -d "$RBD_LAB_VENVS" ] || check_space "$RBD_LAB_VENVS" $need_venvs "Salt (RBD_LAB_VENVS may name another folder)"
+    [ -z "$missing" ] || check_space /usr $need_packages "Debian packages"
+}
+
+check_space() {
+    place=$1
+    while [ ! -d "$place" ]; do place=$(dirname "$place"); done
+    free=$(df -Pk "$place" | awk 'NR == 2 {print int($4 / 1024)}')
+    [ "$free" -ge "$2" ] || echo "It needs $2 MiB of free space in $1 for $3; $free MiB are free."
 }
 
 # The units that would start at boot, or nothing where systemd does not run.
