@@ -1,0 +1,50 @@
+"""The same work by librbd alone, one image after the other, in one process: the floor for a caller that does not gather.
+
+``/usr/bin/python3 raw_librbd.py POOL COUNT`` with CEPH_CONF set; prints JSON: {work: [seconds per image]}.
+"""
+
+import json
+import os
+import sys
+import time
+
+import rados
+import rbd
+
+pool, count = sys.argv[1], int(sys.argv[2])
+SIZE = 64 << 20
+
+
+def timed(work):
+    seconds = []
+    for number in range(count):
+        began = time.perf_counter()
+        work(number)
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+with rados.Rados(conffile=os.environ["CEPH_CONF"], name="client.admin") as cluster, cluster.open_ioctx(pool) as context:
+
+    def read(number):
+        with rbd.Image(context, f"raw{number}", read_only=True) as image:
+            image.size(), image.features(), list(image.list_snaps())
+
+    def snapshot(number):
+        with rbd.Image(context, f"raw{number}") as image:
+            image.create_snap("s")
+            image.protect_snap("s")
+
+    def clone(number):
+        rbd.RBD().clone(context, f"raw{number}", "s", context, f"rawclone{number}")
+
+    print(
+        json.dumps(
+            {
+                "create": timed(lambda number: rbd.RBD().create(context, f"raw{number}", SIZE)),
+                "read": timed(read),
+                "snapshot + protect": timed(snapshot),
+                "clone": timed(clone),
+            }
+        )
+    )
