@@ -31,15 +31,30 @@ def map_image(ceph, spec, driver=None, read_only=False, exclusive=True, options=
     want = desired(ceph.settings, spec, driver, read_only, exclusive, options)
     image = ceph.call("image_info", spec.head)
     with hostlock.hold(ceph, image["id"]):
-        current = look(ceph, spec, want, image, wait=False)
-        for error in obstacles(spec, current, want, kernel.supported_features()):
-            raise error
+        current = _current(ceph, spec, want, image)
         if current.mapping and not current.mapping.fault:
-            ensure_link(current.mapping)
-            return current.mapping
+            return _mended(ceph, spec, current)
         if current.mapping:
             DRIVERS[current.mapping.driver].detach(current.mapping, ceph.settings.timeout)
+            current = _current(ceph, spec, want, image)
         return _attach(ceph, spec, want, current)
+
+
+def _current(ceph, spec, want, image):
+    current = look(ceph, spec, want, image, wait=False)
+    for error in obstacles(spec, current, want, kernel.supported_features()):
+        raise error
+    return current
+
+
+def _mended(ceph, spec, current):
+    mapping, image_id, cookie = current.mapping, current.image["id"], uuid.uuid4().hex
+    if "lock" in current.mend:
+        watcher = _only_watcher(ceph, spec)
+        owner.take(ceph, spec, image_id, current.verdict, cookie, mapping.driver)
+        owner.note(ceph, spec, image_id, cookie, mapping.driver, watcher, mapping.pid)
+    ensure_link(mapping)
+    return mapping
 
 
 def _attach(ceph, spec, want, current):
@@ -76,7 +91,7 @@ def _only_watcher(ceph, spec):
         if len(watchers) == 1:
             return watchers[0]
         if time.monotonic() > until:
-            raise _NotAlone("{} is watched by {} clients.".format(spec, len(watchers)))
+            raise _NotAlone("{} is watched by {} clients, where only its device of this host should be.".format(spec, len(watchers)))
         time.sleep(0.1)
 
 

@@ -1,8 +1,9 @@
 """Mapping without rbd and nbd in the kernel: qemu-storage-daemon serves the image as a file (FUSE), a loop device makes it a disk.
 
-Every mapping has a folder ``/run/rbd-volumes/.fuse/FSID.IMAGE_ID[.SNAPSHOT_ID]``. The folder's name stands in the daemon's command
-line, with pool, namespace and image, so that the running daemon itself tells what it serves; the files in the folder only
-help to clean up after a dead one.
+Every mapping has a folder ``/run/rbd-volumes/.fuse/FSID.IMAGE_ID.SNAPSHOT_ID.TOKEN``. The folder's name stands in the daemon's
+command line, with pool, namespace and image, so that the running daemon itself tells what it serves; the files in the folder
+only help to clean up after a dead one. The token makes it unique: containers on one machine see each other's loop devices, with
+the paths of their files.
 """
 
 import json
@@ -10,6 +11,7 @@ import os
 import shutil
 import signal
 import time
+import uuid
 
 from saltrbd import errors, launch, loop, proc, qmp
 from saltrbd.mapping import RUN, Mapping, keep
@@ -90,19 +92,21 @@ def _dead(folder):
 
 
 def _mapping(folder, blockdev, device, pid, fault):
-    fsid, image_id, snapshot_id = (os.path.basename(folder).split(".") + [""])[:3]
+    fsid, image_id, snapshot_id, _ = os.path.basename(folder).split(".")
     spec = Spec(blockdev["pool"], blockdev.get("namespace", ""), blockdev["image"], blockdev.get("snapshot", ""))
-    return Mapping(
-        spec, device, NAME, bool(blockdev["read-only"]), pid, fsid, image_id, int(snapshot_id) if snapshot_id else None, fault
-    )
+    return Mapping(spec, device, NAME, bool(blockdev["read-only"]), pid, fsid, image_id, int(snapshot_id) or None, fault)
 
 
-def _folder(fsid, image_id, snapshot_id):
-    return os.path.join(FOLDERS, ".".join([fsid, image_id] + ([str(snapshot_id)] if snapshot_id else [])))
+def _begin(wanted):
+    """Return the path of a new folder for a mapping."""
+    name = "{}.{}.{}.{}".format(wanted.fsid, wanted.image_id, wanted.snapshot_id or 0, uuid.uuid4().hex[:8])
+    return os.path.join(FOLDERS, name)
 
 
-def _folder_of(mapping):
-    return _folder(mapping.fsid, mapping.image_id, mapping.snapshot_id)
+def _folders_of(mapping):
+    """Return the folders of a mapping; more than one only after an attempt that was cut off."""
+    prefix = "{}.{}.{}.".format(mapping.fsid, mapping.image_id, mapping.snapshot_id or 0)
+    return [folder for folder in _folders() if os.path.basename(folder).startswith(prefix)]
 
 
 def _export(folder):
@@ -111,7 +115,7 @@ def _export(folder):
 
 def attach(wanted):
     """Start the daemon, attach the loop device, and return the :class:`Mapping`; on a failure nothing is left behind."""
-    folder = _folder(wanted.fsid, wanted.image_id, wanted.snapshot_id)
+    folder = _begin(wanted)
     spec, limit = wanted.spec, wanted.ceph.settings.timeout
     blockdev = {"driver": "rbd", "node-name": "image", "discard": "unmap", "user": wanted.ceph.settings.user}
     blockdev.update(_chosen(wanted.options), pool=spec.pool, image=spec.image)
@@ -120,7 +124,8 @@ def attach(wanted):
         if value:
             blockdev[key] = value
     os.makedirs(FOLDERS, mode=0o700, exist_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that never got a daemon
+    for begun in _folders_of(wanted):
+        shutil.rmtree(begun, ignore_errors=True)  # of an attempt that never got a daemon
     os.mkdir(folder, 0o700)
     try:
         blockdev["conf"] = _conf(wanted.ceph.settings, folder)
@@ -215,20 +220,20 @@ def detach(mapping, limit):
 
     Raises :class:`Busy`, or :class:`CommandTimeout` when the daemon cannot write back; then it is left to go on trying.
     """
-    folder = _folder_of(mapping)
-    path = _export(folder)
-    if mapping.device:
-        loop.detach(mapping.device, path, limit)
-    process = _daemon(folder)
-    if process:
-        os.kill(process.pid, signal.SIGTERM)
-        if not _wait_gone(process, limit):
-            raise errors.CommandTimeout(
-                "{} is detached, but its {} (pid {}) did not end within {:g} s: the cluster does not take its last writes. "
-                "Unmap it again when the cluster answers.".format(mapping.spec, PROGRAM, process.pid, limit)
-            )
-    _unmount(path, limit)
-    shutil.rmtree(folder, ignore_errors=True)
+    for folder in _folders_of(mapping):
+        path = _export(folder)
+        device, process = loop.find(path), _daemon(folder)
+        if device:
+            loop.detach(device, path, limit)
+        if process:
+            os.kill(process.pid, signal.SIGTERM)
+            if not _wait_gone(process, limit):
+                raise errors.CommandTimeout(
+                    "{} is detached, but its {} (pid {}) did not end within {:g} s: the cluster does not take its last writes. "
+                    "Unmap it again when the cluster answers.".format(mapping.spec, PROGRAM, process.pid, limit)
+                )
+        _unmount(path, limit)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait_gone(process, limit):
@@ -257,5 +262,6 @@ def refresh(mapping, size, limit):
         raise errors.NotSupported(
             "{} is mapped read-only by fuse, which does not see that it grew; unmap and map it again.".format(mapping.spec)
         )
-    qmp.ask(_socket(_folder_of(mapping)), "block_resize", limit, **{"node-name": "image", "size": size})
+    for folder in _folders_of(mapping):
+        qmp.ask(_socket(folder), "block_resize", limit, **{"node-name": "image", "size": size})
     loop.resize(mapping.device, size, limit)

@@ -13,10 +13,10 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]*")
 Desired = namedtuple("Desired", "driver read_only exclusive options")
 
 
-class Current(namedtuple("Current", "image mapping verdict driver lacking users linked", defaults=(None, None, None, None, (), True))):
+class Current(namedtuple("Current", "image mapping verdict driver lacking users mend", defaults=(None, None, None, None, (), ()))):
     """What is there: the image's facts (None: no image), its mapping, the owner.Verdict on a writable one (None where nothing
-    is to be held), the driver that would be taken or what all that may be taken lack, who uses a faulty device, and whether the
-    link is right."""
+    is to be held), the driver that would be taken or what all that may be taken lack, who uses a faulty device, and what of a
+    good mapping is to be mended ("link", "lock")."""
 
     __slots__ = ()
 
@@ -66,18 +66,32 @@ def look(ceph, spec, want, image, known=(), wait=True):
         return current
     if image.get("id"):
         mapping = find(ceph, spec, image, wait)
-        served = bool(mapping and not recoverable(mapping, image))
+        verdict = _verdict(ceph, spec, want, image, _served(mapping, image))
         current = current._replace(
             mapping=mapping,
-            verdict=_verdict(ceph, spec, want, image, served),
+            verdict=verdict,
             users=tuple(device_users.users(mapping.device)) if mapping and mapping.fault and mapping.device else (),
-            linked=not mapping or bool(mapping.fault) or link_is_right(mapping),
+            mend=() if not mapping or mapping.fault else _mend(mapping, verdict),
         )
     if ("device", str(spec)) in known:
         planned = known[("device", str(spec))]
         mapping = Mapping(spec, None, planned["driver"], planned["read_only"], None) if planned else None
-        current = current._replace(mapping=mapping, linked=True)
+        current = current._replace(mapping=mapping, mend=())
     return current
+
+
+def _served(mapping, image):
+    if mapping is None:
+        return ""
+    if not recoverable(mapping, image):
+        return "device"
+    return "daemon" if mapping.pid else ""
+
+
+def _mend(mapping, verdict):
+    """A run that was cut off may have left the link out, or the writer's address in the lock."""
+    unnoted = verdict and verdict.ours and not verdict.holder.facts.get("address")
+    return (() if link_is_right(mapping) else ("link",)) + (("lock",) if unnoted else ())
 
 
 def _verdict(ceph, spec, want, image, served):
@@ -138,13 +152,15 @@ def plan(spec, current, want, supported):
     if refusals:
         return Plan(refusals=refusals)
     mapping = current.mapping
-    if mapping and not mapping.fault and current.linked:
+    good = mapping and not mapping.fault
+    if good and not current.mend:
         return Plan()
-    driver = mapping.driver if mapping and not mapping.fault else current.driver
+    driver = mapping.driver if good else current.driver
     new = _words(driver, want.read_only)
     changes = {"device": change(None if mapping is None else "{}, but {}".format(new, mapping.fault), new)}
-    if mapping and not mapping.fault:
-        changes = {"link": change(None, link_path(mapping.fsid, spec))}
+    if good:
+        mended = {"link": change(None, link_path(mapping.fsid, spec)), "lock": change("without the writer's address", "complete")}
+        changes = {field: mended[field] for field in current.mend}
     notes = []
     if current.verdict and current.verdict.blocklist:
         notes.append(

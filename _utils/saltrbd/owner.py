@@ -8,6 +8,7 @@ The decision, for a mapping that will write:
 
     nobody holds it     watchers or advisory locks?  refuse : take it
     this host, now      a device of it here?         it is ours
+                        a daemon without a device?   end the daemon, take it over
                         its watch still there?       refuse (30 s) : take it over
     this host, before   the watch still there?       refuse (30 s) : take it over
     its last boot
@@ -41,8 +42,8 @@ def me(settings):
 def judge(spec, holder, users, served, mine):
     """Return the :class:`Verdict` on a writable mapping of ``spec`` by this host; pure.
 
-    ``users`` is from the worker (watchers, locks); ``served`` tells whether a device of the image is on this host; ``mine`` is
-    from :func:`me`. A verdict without a refusal that is not ``ours`` may take the lock, after breaking ``holder``'s and
+    ``users`` is from the worker (watchers, locks); ``served`` is "device" where the image has a device on this host, "daemon" where
+    only a half-started daemon runs, else ""; ``mine`` is from :func:`me`. A verdict without a refusal that is not ``ours`` may take the lock, after breaking ``holder``'s and
     blocklisting the address ``blocklist``.
     """
     watchers = users["watchers"]
@@ -52,9 +53,9 @@ def judge(spec, holder, users, served, mine):
     held = "{} is mapped by the host {} (address {})".format(spec, host, address or holder.address)
     here = host == mine["host"]
     if here and all(holder.facts.get(key) == mine[key] for key in ("boot", "pids")):
-        if served:
+        if served == "device":
             return Verdict(ours=True, holder=holder)
-        if watchers:
+        if watchers and not served:
             return Verdict(_wait(spec, "its daemon on this host, which is dead", watchers))
         return Verdict(holder=holder)
     if here and holder.facts.get("boot") != mine["boot"]:
@@ -78,6 +79,8 @@ def _break_command(spec, held):
 
 
 def _unheld(spec, users, served):
+    if served == "daemon":
+        return Verdict()
     if served:
         return Verdict(
             "{} is mapped on this host, but not exclusively. Unmap it first, or declare exclusive: False (for filesystems that "
