@@ -7,7 +7,7 @@ Busy, PermissionDenied, CephTimeout (after ``rbd:timeout`` seconds, 30 by defaul
 more.
 """
 
-from saltrbd import client, lineage, settings, spec
+from saltrbd import client, device, lineage, owner, settings, spec
 from saltrbd.errors import ImageNotFound
 from saltrbd.image import desired
 
@@ -55,7 +55,8 @@ def info(name, children=False, users=False, usage=False):
     One name: its facts; raises ImageNotFound. A list: ``{name: facts}``, with None for an image that does not exist.
     The facts: id, size (bytes), features, flags, object_size, stripe_unit, stripe_count, data_pool, parent,
     clone_format, snapshots, metadata, config, created. ``children`` adds the clones of each snapshot ("formats":
-    with their clone formats); ``users`` adds watchers and locks by address; ``usage`` adds bytes used and provisioned, which may walk
+    with their clone formats); ``users`` adds watchers and locks by address, those of this
+    host's own exclusive mapping marked ``here``; ``usage`` adds bytes used and provisioned, which may walk
     every object.
 
     CLI Example:
@@ -74,8 +75,11 @@ def info(name, children=False, users=False, usage=False):
             facts[item] = None
             continue
         facts[item] = outcome.get()
+    there = [item for item in wanted if facts[item]]
+    if users:
+        for item in there:
+            owner.annotate(_ceph(), _spec(item), facts[item])
     if usage:
-        there = [item for item in wanted if facts[item]]
         measured = _ceph().batch([("image_usage", _spec(item).where()) for item in there])
         for item, outcome in zip(there, measured):
             facts[item]["usage"] = outcome.get()
@@ -290,7 +294,4 @@ def tree(pool=None):
         salt-call --local rbd_image.tree
     """
     ceph = _ceph()
-    here = {}
-    if "rbd_device.list" in __salt__:
-        here = {item["spec"]: item for item in __salt__["rbd_device.list"]()}
-    return lineage.draw(*lineage.read(ceph, [pool] if pool else None), here)
+    return lineage.draw(*lineage.read(ceph, [pool] if pool else None), device.mapped_list(ceph))

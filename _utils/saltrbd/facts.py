@@ -34,7 +34,11 @@ def _with_planned(spec, facts, known):
         snapshots[snapshot.snapshot] = dict(snapshots.get(snapshot.snapshot, blank), **planned)
     for item in snapshots.values():
         item["children"] = _children(spec, item, known)
-    return dict(facts, snapshots=list(snapshots.values()))
+    facts = dict(facts, snapshots=list(snapshots.values()))
+    if known.get(("device", str(spec)), True) is None:  # unmapped by then
+        for kind in ("watchers", "locks"):
+            facts[kind] = [item for item in facts.get(kind, ()) if not item.get("here")]
+    return facts
 
 
 def _children(spec, item, known):

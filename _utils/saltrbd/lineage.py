@@ -1,6 +1,7 @@
 """The tree of images, snapshots and clones, across pools and namespaces."""
 
 from saltrbd import size
+from saltrbd.device_users import mount_points
 from saltrbd.spec import Spec
 
 
@@ -22,8 +23,9 @@ def read(ceph, pools=None):
     return {spec: outcome.result for spec, outcome in zip(specs, facts) if outcome.error is None}, trashed
 
 
-def draw(images, trashed, here):
-    """Return the tree as text. ``here``: {spec as text: {"device", "driver", "mounts"}} of this host's mappings."""
+def draw(images, trashed, mappings):
+    """Return the tree as text; ``mappings`` are this host's (device.Mapping)."""
+    here = {mapping.spec: mapping for mapping in mappings}
     clones = {}
     for spec, facts in images.items():
         if facts["parent"]:
@@ -32,7 +34,7 @@ def draw(images, trashed, here):
     lines = []
 
     def add(spec, indent):
-        lines.append("{}{}  {}{}".format(indent, spec, _about(images[spec]), _mapped(here.get(str(spec)))))
+        lines.append("{}{}  {}{}".format(indent, spec, _about(images[spec]), _mapped(here.get(spec))))
         for item in images[spec]["snapshots"]:
             if item["type"] != "user":
                 continue
@@ -43,7 +45,7 @@ def draw(images, trashed, here):
                     item["name"],
                     size.show(item["size"]),
                     ", protected" if item["protected"] else "",
-                    _mapped(here.get(str(snapshot))),
+                    _mapped(here.get(snapshot)),
                 )
             )
             for child in sorted(clones.get(snapshot, ())):
@@ -76,8 +78,10 @@ def _about(facts):
     return ", ".join(parts)
 
 
-def _mapped(device):
-    if not device:
+def _mapped(mapping):
+    if mapping is None:
         return ""
-    mounts = "".join(", mounted on " + mount for mount in device.get("mounts") or ())
-    return ", {} by {}{}".format(device["device"], device["driver"], mounts)
+    if mapping.fault:
+        return ", mapped by {}, but {}".format(mapping.driver, mapping.fault)
+    mounts = "".join(", mounted on " + point for point, pid in mount_points(mapping.device) if pid == "self")
+    return ", {} by {}{}".format(mapping.device, mapping.driver, mounts)

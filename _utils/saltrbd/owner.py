@@ -130,6 +130,20 @@ def holder(ceph, spec, image_id):
     return None
 
 
+def annotate(ceph, spec, facts):
+    """Add our own lock to an image's ``locks``, and mark with ``here`` what belongs to this host's mapping of it."""
+    held = holder(ceph, spec, facts["id"])
+    if held is None:
+        return
+    mine = me(ceph.settings)
+    here = all(held.facts.get(key) == mine[key] for key in mine)
+    host = held.facts.get("host") or "an unnamed host"
+    address = held.facts.get("address") or held.address
+    facts["locks"].append({"client": "the host {}".format(host), "cookie": LOCK, "address": address, "here": here})
+    for watcher in facts["watchers"]:
+        watcher["here"] = here and watcher["client"] == held.facts.get("client")
+
+
 def _facts(description):
     try:
         facts = json.loads(description)
