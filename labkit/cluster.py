@@ -250,11 +250,16 @@ def _keyring(path, name, *caps):
 
 
 def _start_mon(folder):
-    run(["ceph-mon", "-i", "a", "-c", _conf(folder)])
+    _daemon(folder, "ceph-mon", "a")
 
 
 def _start_mgr(folder):
-    run(["ceph-mgr", "-i", "x", "-c", _conf(folder)])
+    _daemon(folder, "ceph-mgr", "x")
+
+
+def _daemon(folder, program, name):
+    # In the root folder as systemd starts them: Debian 13's OSD looks for its plugins in "lib/..." from there.
+    run([program, "-i", name, "-c", _conf(folder)], cwd="/")
 
 
 def _start_osd(folder):
@@ -268,7 +273,7 @@ def _start_osd(folder):
         stdin_text=json.dumps({"cephx_secret": secret}),
     )
     run(["ceph-osd", "-i", "0", "-c", _conf(folder), "--mkfs", "--osd-uuid", osd])
-    run(["ceph-osd", "-i", "0", "-c", _conf(folder)])
+    _daemon(folder, "ceph-osd", "0")
     _wait(lambda: healthy(folder), 60, "the OSD and the manager")
 
 
