@@ -3,18 +3,17 @@
 import argparse
 import os
 import signal
-import subprocess
 import sys
 
 from labkit import cleanup, cluster, demo, minion, prepare, testing
 from labkit.commands import LabError, Step
-from labkit.home import Home, locked
+from labkit.home import Home
 
 
 def up(home, salt=None):
     """Install Salt, start the embedded cluster and set the minion up; what is there already is left as it is."""
     home.make()
-    with locked(home.folder / "lock", "this lab"):
+    with home.locked():
         if salt:
             home.choose(salt=salt)
         prepare.salt_environment(home, home.choices().get("salt", prepare.SALT))
@@ -42,8 +41,8 @@ def down(home):
         print("The lab is down; it was never up here.")
         return
     problems = []
-    with locked(home.folder / "lock", "this lab"):
-        for each in (home, home.tests()):
+    for each in (home, home.tests()):
+        with each.locked():
             if cluster.facts(each.cluster) or cluster.daemons(each.cluster):
                 with Step(f"unmount, unmap and stop what runs in {each.cluster}"):
                     problems += testing.clear(each)
@@ -78,13 +77,11 @@ def status(home):
 
 
 def shell(home, words):
-    """Open a shell, or run ``-c COMMAND``, in which ceph, rbd and Salt's commands work on the lab."""
-    env = minion.environment(home)
-    if words:
-        return subprocess.call(["/bin/sh", *words], env=env)
-    program = os.environ.get("SHELL") or "/bin/sh"
-    print("ceph -s and rbd ls answer here; exit leaves. Nothing stops with it: that is ./lab down.")
-    return subprocess.call([program], env=env)
+    """Become a shell, or run ``-c COMMAND``, in which ceph, rbd and Salt's commands work on the lab."""
+    program = "/bin/sh" if words else os.environ.get("SHELL") or "/bin/sh"
+    if not words:
+        print("ceph -s and rbd ls answer here; exit leaves. Nothing stops with it: that is ./lab down.", flush=True)
+    os.execve(program, [program, *words], minion.environment(home))
 
 
 def main(words):

@@ -29,6 +29,10 @@ class Home:
             folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o711)
 
+    def locked(self):
+        """Hold this home, so that no other run sets up or takes down what is in it."""
+        return locked(self.folder / "lock", f"what is in {self.folder}")
+
     def tests(self):
         """Return the home of the tests: a cluster of its own beside the demo's."""
         return Home(self.folder / "test", self.venvs)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 
 from labkit import cluster, prepare
 from labkit.commands import LabError, clean_environment
@@ -65,9 +64,10 @@ def salt_call_command(home):
 
 
 def salt_call(home, words):
-    """Run salt-call for the person at the terminal and return its exit code; they end it if it takes too long."""
+    """Become salt-call on the lab's minion, for the person at the terminal: they end it if it takes too long."""
     configure(home)
-    return subprocess.call([*salt_call_command(home), *words], env=clean_environment())
+    argv = [*salt_call_command(home), *words]
+    os.execve(argv[0], argv, clean_environment())
 
 
 def _write_private(path, content):

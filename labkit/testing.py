@@ -6,7 +6,7 @@ from pathlib import Path
 
 from labkit import cleanup, cluster, lint, prepare
 from labkit.commands import LabError, Step, clean_environment
-from labkit.home import REPO, locked
+from labkit.home import REPO
 
 TESTS = REPO / "tests"
 
@@ -23,7 +23,8 @@ def main(home, words):
     version, parts, rest = _understand(words)
     if parts == ["lint"]:
         return lint.main(home)
-    with locked(home.folder / "test.lock", "the tests"):
+    home.tests().make()
+    with home.tests().locked():
         code = 0
         for salt, folders in _runs(version, parts, rest):
             # The last run's closing line is the last line, so an earlier failure must not be forgotten.
@@ -94,7 +95,6 @@ def _short(path):
 @contextlib.contextmanager
 def _cluster(home):
     """Give the tests a cluster that knows nothing of earlier runs, and take all of it away after them."""
-    home.make()
     clear(home)
     with Step("start the tests' own embedded Ceph"):
         known = cluster.start(home.cluster)

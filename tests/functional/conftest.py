@@ -124,6 +124,14 @@ def state_run_with():
     return StateRun
 
 
+@pytest.fixture(autouse=True)
+def fresh_context(request):
+    """Each test begins with an empty ``__context__`` and cache, as each Salt run does."""
+    yield
+    if "loaders" in request.fixturenames:
+        request.getfixturevalue("loaders").reset_state()
+
+
 def _facts(cluster):
     return {"fsid": cluster.fsid, "conf": cluster.conf, "monitors": cluster.monitors}
 
