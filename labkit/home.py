@@ -10,6 +10,7 @@ from labkit.commands import LabError
 
 REPO = Path(__file__).resolve().parent.parent
 
+
 class Home:
     """The lab's folder: the cluster, the minion, generated pillar, logs; and the environments shared by all labs."""
 
