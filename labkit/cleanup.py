@@ -49,12 +49,12 @@ def release(known, alive):
     found = leftovers(known)
     problems = []
     if not alive:
-        problems += _end_daemons(found.daemons, known)
+        problems += _end_daemons(found.daemons, known, patience=1)
     for mount in found.mounts:
         problems += _unmount(mount.point)
     for name in found.devices:
         problems += _detach(name, alive)
-    problems += _end_daemons(found.daemons, known)
+    problems += _end_daemons(found.daemons, known, patience=10)
     for path in found.exports:
         _attempt(["fusermount3", "-uz", path])
     remove_links(known)
@@ -156,8 +156,8 @@ def _mapped_by_nbd(daemons):
     return found
 
 
-def _end_daemons(pids, known):
-    stuck = processes.end(pids, _serves(known), patience=5)
+def _end_daemons(pids, known, patience):
+    stuck = processes.end(pids, _serves(known), patience)
     return [f"The process {pid} did not end even after SIGKILL; the kernel holds it." for pid in stuck]
 
 
