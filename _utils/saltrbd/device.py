@@ -2,7 +2,7 @@
 
 Drivers: krbd (the kernel's own), nbd (rbd-nbd and the kernel's nbd), fuse (qemu-storage-daemon and a loop device, for
 kernels and containers without both). Each driver is a module ``device_krbd``, ``device_nbd``, ``device_fuse`` with the same
-functions: ``lacking``, ``mapped_list``, ``attach``, ``detach``, ``refresh``.
+functions: ``lacking``, ``check``, ``mapped_list``, ``attach``, ``detach``, ``refresh``.
 """
 
 import time

@@ -118,7 +118,7 @@ def attach(wanted):
     folder = _begin(wanted)
     spec, limit = wanted.spec, wanted.ceph.settings.timeout
     blockdev = {"driver": "rbd", "node-name": "image", "discard": "unmap", "user": wanted.ceph.settings.user}
-    blockdev.update(_chosen(wanted.options), pool=spec.pool, image=spec.image)
+    blockdev.update({key: value or "on" for key, value in wanted.options}, pool=spec.pool, image=spec.image)
     blockdev["read-only"] = wanted.read_only
     for key, value in (("namespace", spec.namespace), ("snapshot", spec.snapshot)):
         if value:
@@ -143,15 +143,15 @@ def attach(wanted):
     return _mapping(folder, blockdev, device, pid, None)
 
 
-def _chosen(options):
+def check(options):
+    """Raise :class:`InvalidArgument` for an option that the driver does not take."""
     for key, value in options:
-        if key not in OPTIONS or value not in OPTIONS[key]:
+        if key not in OPTIONS or (value or "on") not in OPTIONS[key]:
             raise errors.InvalidArgument(
                 "The driver fuse has no option {}={}; it has {}.".format(
                     key, value, ", ".join("{}={}".format(name, "|".join(values)) for name, values in sorted(OPTIONS.items()))
                 )
             )
-    return dict(options)
 
 
 def _argv(folder, blockdev):

@@ -75,7 +75,7 @@ def _attribute(folder, name):
 def attach(wanted):
     """Map the image and return the :class:`Mapping` as sysfs shows it."""
     kernel.load_module("rbd", SYSFS)
-    words = _chosen(wanted.options)
+    words = [key if value is None else "{}={}".format(key, value) for key, value in wanted.options]
     if wanted.exclusive and "exclusive-lock" in wanted.features:
         words.append("exclusive")
     if not os.path.exists("/run/udev/control"):
@@ -91,11 +91,11 @@ def attach(wanted):
     raise errors.NotConverged("'rbd device map' says {} for {}, but the kernel lists no such device.".format(device, wanted.spec))
 
 
-def _chosen(options):
+def check(options):
+    """Raise :class:`InvalidArgument` for an option that the driver does not take."""
     for key, _ in options:
         if key in _OURS:
             raise errors.InvalidArgument("The option {} of krbd is set by an argument of its own, or by the pillar.".format(key))
-    return [key if value is None else "{}={}".format(key, value) for key, value in options]
 
 
 def detach(mapping, limit):

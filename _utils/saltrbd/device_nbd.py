@@ -61,7 +61,7 @@ def attach(wanted):
     kernel.load_module("nbd", SYSFS)
     mark = ".".join([wanted.fsid, wanted.image_id] + ([str(wanted.snapshot_id)] if wanted.snapshot_id else []))
     settings = wanted.ceph.settings
-    argv = ["rbd-nbd", "map", str(wanted.spec)] + _chosen(wanted.options) + ["--read-only"] * wanted.read_only
+    argv = ["rbd-nbd", "map", str(wanted.spec)] + _words(wanted.options) + ["--read-only"] * wanted.read_only
     argv += ["--exclusive"] * (wanted.exclusive and "exclusive-lock" in wanted.features)
     os.makedirs(RUN, mode=0o700, exist_ok=True)
     launch.start(argv + command_args(settings), "rbd-volume-" + mark, settings.timeout, env={MARK: mark})
@@ -73,11 +73,16 @@ def attach(wanted):
     raise errors.NotConverged("rbd-nbd ended without an error for {}, but lists no device for it.".format(wanted.spec))
 
 
-def _chosen(options):
-    words = []
-    for key, value in options:
+def check(options):
+    """Raise :class:`InvalidArgument` for an option that the driver does not take."""
+    for key, _ in options:
         if key.replace("_", "-") in _OURS:
             raise errors.InvalidArgument("The option {} of rbd-nbd is set by an argument of its own, or by the pillar.".format(key))
+
+
+def _words(options):
+    words = []
+    for key, value in options:
         words += ["--" + key] + ([] if value is None else [value])
     return words
 

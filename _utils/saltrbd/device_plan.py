@@ -6,6 +6,7 @@ from collections import namedtuple
 from saltrbd import device_fuse, device_users, errors, kernel, owner
 from saltrbd.converge import Plan, change
 from saltrbd.device_find import DRIVERS, choose_driver, facts_of, find, on_host, stale
+from saltrbd.errors import quoted
 from saltrbd.mapping import Mapping, link_is_right, link_path
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]*")
@@ -24,14 +25,16 @@ class Current(namedtuple("Current", "image mapping verdict driver lacking users 
 def desired(settings, spec, driver=None, read_only=False, exclusive=True, options=None):
     """Return the checked :class:`Desired`; raises :class:`InvalidArgument`. A snapshot is always read-only."""
     driver = driver or settings.driver
-    if driver not in ("auto",) + tuple(DRIVERS):
-        raise errors.InvalidArgument("The driver must be auto, krbd, nbd or fuse, not {!r}.".format(driver))
+    if not isinstance(driver, str) or driver not in ("auto",) + tuple(DRIVERS):
+        raise errors.InvalidArgument("The driver must be auto, krbd, nbd or fuse, not {}.".format(quoted(driver)))
     for name, value in (("read_only", read_only), ("exclusive", exclusive)):
         if not isinstance(value, bool):
-            raise errors.InvalidArgument("{} must be True or False, not {!r}.".format(name, value))
+            raise errors.InvalidArgument("{} must be True or False, not {}.".format(name, quoted(value)))
     chosen = _options(options)
     if chosen and driver == "auto":
         raise errors.InvalidArgument("Options belong to one driver; name it: driver: krbd, nbd or fuse.")
+    if chosen:
+        DRIVERS[driver].check(chosen)
     return Desired(driver, read_only or bool(spec.snapshot), exclusive, chosen)
 
 
@@ -40,18 +43,20 @@ def _options(options):
     if options is None:
         return []
     if hasattr(options, "items"):
-        pairs = [(key, None if value is None or value is True else value) for key, value in options.items()]
-    elif isinstance(options, (list, tuple)):
-        pairs = [(key, value if mark else None) for key, mark, value in (str(item).partition("=") for item in options)]
+        pairs = list(options.items())
+    elif isinstance(options, (list, tuple)) and all(isinstance(item, str) for item in options):
+        pairs = [(key, value if mark else True) for key, mark, value in (item.partition("=") for item in options)]
     else:
-        raise errors.InvalidArgument("options must be a mapping or a list of words, not {!r}.".format(options))
-    chosen = []
-    for key, value in pairs:
-        value = value if value is None else str(value)
-        if not all(word is None or _WORD.fullmatch(word) for word in (str(key), value)):
-            raise errors.InvalidArgument("The option {}={} is not made of plain words (letters, digits, . _ : / + -).".format(key, value))
-        chosen.append((str(key), value))
-    return chosen
+        raise errors.InvalidArgument("options must be a mapping or a list of words, not {}.".format(quoted(options)))
+    return [(_word(key), None if value is None or value is True else _word(value)) for key, value in pairs]
+
+
+def _word(value):
+    if value is False:
+        return "off"  # what YAML makes of it
+    if isinstance(value, (str, int, float)) and _WORD.fullmatch(quoted(value).strip("'")):
+        return str(value)
+    raise errors.InvalidArgument("The option {} is not made of plain words (letters, digits, . _ : / + -).".format(quoted(value)))
 
 
 def look(ceph, spec, want, image, known=(), wait=True):
@@ -106,7 +111,8 @@ def _verdict(ceph, spec, want, image, served):
 
 def recoverable(mapping, image):
     """A daemon of ours that died, or got no device: what is left of it is cleared away and the image mapped again."""
-    return bool(mapping.fault) and mapping.driver == device_fuse.NAME and mapping.image_id == image["id"]
+    broken = mapping.pid is None or mapping.device is None
+    return bool(mapping.fault) and mapping.driver == device_fuse.NAME and broken and mapping.image_id == image["id"]
 
 
 def obstacles(spec, current, want, supported):

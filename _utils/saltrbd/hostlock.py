@@ -16,7 +16,8 @@ def hold(ceph, image_id):
     os.makedirs(folder, mode=0o700, exist_ok=True)
     os.chmod(RUN, 0o700)
     limit = ceph.settings.timeout
-    with open(os.path.join(folder, "{}.{}".format(ceph.fsid, image_id)), "w") as file:
+    path = os.path.join(folder, "{}.{}".format(ceph.fsid, image_id))
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w") as file:
         until = time.monotonic() + limit
         while True:
             try:

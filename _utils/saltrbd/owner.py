@@ -42,9 +42,9 @@ def me(settings):
 def judge(spec, holder, users, served, mine):
     """Return the :class:`Verdict` on a writable mapping of ``spec`` by this host; pure.
 
-    ``users`` is from the worker (watchers, locks); ``served`` is "device" where the image has a device on this host, "daemon" where
-    only a half-started daemon runs, else ""; ``mine`` is from :func:`me`. A verdict without a refusal that is not ``ours`` may take the lock, after breaking ``holder``'s and
-    blocklisting the address ``blocklist``.
+    ``users`` is from the worker (watchers, locks); ``served`` is "device" where the image has a device on this host, "daemon"
+    where only a half-started daemon runs, else ""; ``mine`` is from :func:`me`. A verdict without a refusal that is not
+    ``ours`` may take the lock, after breaking ``holder``'s and blocklisting the address ``blocklist``.
     """
     watchers = users["watchers"]
     if holder is None:

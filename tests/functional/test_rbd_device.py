@@ -1,0 +1,486 @@
+"""Images as block devices: mapped, used, refused, unmapped, and what is left after something died."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from saltrbd import client, device, device_find, owner, proc, settings
+from saltrbd import spec as specs
+
+# Holds an image open for writing, as any librbd client does, until its stdin ends.
+HOLD = """
+import rados, rbd, sys
+cluster = rados.Rados(conffile=sys.argv[1], name="client." + sys.argv[2], conf={"keyring": sys.argv[3]})
+cluster.connect()
+with cluster.open_ioctx(sys.argv[4]) as ioctx, rbd.Image(ioctx, sys.argv[5]) as image:
+    print(cluster.get_addrs() if hasattr(cluster, "get_addrs") else "", flush=True)
+    print(cluster.get_instance_id(), flush=True)
+    sys.stdin.read()
+"""
+
+
+def run(*argv, check=True, **more):
+    return subprocess.run(argv, check=check, capture_output=True, text=True, timeout=60, **more).stdout.strip()
+
+
+@pytest.fixture
+def image(rbd_cli, spec):
+    """An empty image of 64 MiB."""
+    rbd_cli("create", spec, "--size", "64M")
+    return spec
+
+
+@pytest.fixture
+def ceph(cluster, pool):
+    """The client that the modules use, with this file's cluster."""
+    values = {"conf": cluster.conf, "user": cluster.user, "keyring": cluster.keyring, "fsid": cluster.fsid, "pool": pool}
+    found = client.get(settings.load({"id": "tests"}, {"ceph": values}))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def holder(cluster):
+    """Start another client that has an image open for writing: ``holder(spec)``; returns its number."""
+    started = []
+
+    def hold(spec):
+        pool, _, name = spec.partition("/")
+        argv = ["/usr/bin/python3", "-c", HOLD, cluster.conf, cluster.user, cluster.keyring, pool, name]
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        process.stdout.readline()
+        return process.stdout.readline().strip()
+
+    yield hold
+    for process in started:
+        process.communicate(timeout=30)
+
+
+def parsed(spec):
+    return specs.parse(spec)
+
+
+def both(state, *args, **kwargs):
+    """Run a state dry and real and compare; then once more, when nothing may be left to do. Returns the real result."""
+    dry = state(*args, test=True, **kwargs)
+    real = state(*args, **kwargs)
+    assert real.result is True, real.comment
+    assert dry.result is None, dry.comment
+    assert dry.changes == real.changes
+    for test in (True, False):
+        again = state(*args, test=test, **kwargs)
+        assert (again.result, again.changes) == (True, {}), again.comment
+    return real
+
+
+def refused(state, *args, **kwargs):
+    """Run a state dry and real; both must refuse with the same sentence, which is returned."""
+    dry = state(*args, test=True, **kwargs)
+    real = state(*args, **kwargs)
+    assert (dry.result, real.result) == (False, False), (dry.comment, real.comment)
+    assert (dry.changes, real.changes) == ({}, {})
+    assert dry.comment == real.comment
+    return real.comment
+
+
+def test_a_filesystem_lives_on_the_device(states, modules, image, cluster, rbd_cli, tmp_path):
+    result = both(states.rbd_device.mapped, image)
+    assert result.changes == {image: {"device": {"old": None, "new": "mapped by fuse"}}}
+    shown = modules.rbd_device.list()[image]
+    assert shown["driver"] == "fuse" and shown["fault"] is None and not shown["read_only"]
+    assert shown["link"] == f"/run/rbd-volumes/{cluster.fsid}/{image}"
+    assert os.path.realpath(shown["link"]) == shown["device"]
+    assert run("blockdev", "--getsize64", shown["link"]) == str(64 << 20)
+    run("mkfs.ext4", "-q", shown["link"])
+    run("mount", shown["link"], tmp_path)
+    (tmp_path / "edit").write_text("edit1\n")
+    assert f"it is mounted on {tmp_path}" in refused(states.rbd_device.unmapped, image)
+    run("umount", tmp_path)
+    gone = both(states.rbd_device.unmapped, image)
+    assert gone.changes == {image: {"device": {"old": "mapped by fuse", "new": None}}}
+    assert not os.path.lexists(shown["link"])
+    assert modules.rbd_device.list() == {}
+    assert b"edit1\n" in subprocess.run(
+        ["rbd", "--conf", cluster.conf, "--keyring", cluster.keyring, "export", image, "-"], capture_output=True, check=True, timeout=60
+    ).stdout
+    assert rbd_cli.json("status", image)["watchers"] == []
+
+
+def test_a_snapshot_is_mapped_read_only(states, modules, image, rbd_cli):
+    both(states.rbd_device.mapped, image)
+    Path(modules.rbd_device.info(image)["device"]).write_bytes(b"before")
+    states.rbd_device.unmapped(image)
+    rbd_cli("snap", "create", image + "@s1")
+    both(states.rbd_device.mapped, image)
+    Path(modules.rbd_device.info(image)["device"]).write_bytes(b"after!")
+    result = both(states.rbd_device.mapped, image + "@s1")
+    assert result.changes == {image + "@s1": {"device": {"old": None, "new": "mapped read-only by fuse"}}}
+    shown = modules.rbd_device.info(image + "@s1")
+    with open(shown["device"], "rb") as file:
+        assert file.read(6) == b"before"
+    assert run("blockdev", "--getro", shown["device"]) == "1"
+    assert set(modules.rbd_device.list()) == {image, image + "@s1"}
+    both(states.rbd_device.unmapped, image + "@s1")
+    both(states.rbd_device.unmapped, image)
+
+
+def test_read_only_takes_no_lock_and_other_ways_are_refused(states, modules, image, holder):
+    holder(image)
+    both(states.rbd_device.mapped, image, read_only=True)
+    assert run("blockdev", "--getro", modules.rbd_device.info(image)["device"]) == "1"
+    assert modules.rbd_device.users(image)["owner"] is None
+    assert "read-only, not writable as declared; unmap it first" in refused(states.rbd_device.mapped, image)
+    assert "by fuse, not by krbd" in refused(states.rbd_device.mapped, image, read_only=True, driver="krbd")
+    both(states.rbd_device.unmapped, image)
+
+
+def test_exclusive_and_shared_are_not_the_same(states, modules, image):
+    both(states.rbd_device.mapped, image, exclusive=False)
+    assert "not exclusively" in refused(states.rbd_device.mapped, image)
+    both(states.rbd_device.unmapped, image)
+    both(states.rbd_device.mapped, image)
+    owned = modules.rbd_device.users(image)["owner"]
+    assert owned["host"] == "tests" and owned["address"].startswith("127.0.0.1:0/")
+    assert "mapped exclusively" in refused(states.rbd_device.mapped, image, exclusive=False)
+    both(states.rbd_device.unmapped, image)
+    assert modules.rbd_device.users(image) == {"device": [], "watchers": [], "locks": [], "owner": None}
+
+
+def test_an_image_in_use_is_refused_with_the_address(states, image, holder, rbd_cli):
+    number = holder(image)
+    address = rbd_cli.json("status", image)["watchers"][0]["address"]
+    comment = refused(states.rbd_device.mapped, image)
+    assert f"{address} (client.{number})" in comment
+    both(states.rbd_device.mapped, image, exclusive=False)
+    both(states.rbd_device.unmapped, image)
+
+
+def test_an_advisory_lock_is_refused(states, image, rbd_cli):
+    rbd_cli("lock", "add", image, "backup")
+    assert "advisory lock of 127.0.0.1:0/" in refused(states.rbd_device.mapped, image)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "arguments", "says"),
+    [
+        ("-none", {}, "does not exist"),
+        ("@none", {}, "@none does not exist"),
+        ("", {"driver": "krbd"}, "no module rbd"),
+        ("", {"driver": "nbd"}, "no module nbd"),
+        ("", {"driver": "iscsi"}, "auto, krbd, nbd or fuse"),
+        ("", {"read_only": "yes"}, "read_only must be True or False"),
+        ("", {"exclusive": 1}, "exclusive must be True or False"),
+        ("", {"options": {"discard": "unmap"}}, "name it: driver"),
+        ("", {"driver": "fuse", "options": {"cache": "no"}}, "no option cache=no"),
+        ("", {"driver": "fuse", "options": ["discard=un map"]}, "plain words"),
+        ("", {"driver": "fuse", "options": "discard=unmap"}, "a mapping or a list"),
+        ("", {"driver": "fuse", "options": {"discard": ["unmap"]}}, "plain words"),
+        ("", {"driver": "fuse", "options": {"discard": "unmap,read-only=off"}}, "plain words"),
+        ("", {"driver": "fuse", "options": {"discard": 10**5000}}, "plain words"),
+        ("", {"driver": 5}, "auto, krbd, nbd or fuse"),
+        ("@", {}, "is empty"),
+    ],
+)
+def test_refusals(states, modules, image, suffix, arguments, says):
+    if arguments.get("driver") in ("krbd", "nbd") and device_find.choose_driver(arguments["driver"])[0]:
+        pytest.skip("this kernel has it")
+    assert says in refused(states.rbd_device.mapped, image + suffix, **arguments)
+    assert modules.rbd_device.list() == {}
+
+
+def test_options_reach_the_daemon(states, modules, image):
+    both(states.rbd_device.mapped, image, driver="fuse", options={"discard": "ignore", "detect-zeroes": True})
+    argv = proc.argv_of(modules.rbd_device.info(image)["pid"])
+    blockdev = json.loads(argv[argv.index("--blockdev") + 1])
+    assert (blockdev["discard"], blockdev["detect-zeroes"]) == ("ignore", "on")
+    both(states.rbd_device.unmapped, image)
+
+
+@pytest.mark.parametrize("name", ["a,b", "it's", 'q"uote', "per%cent", "..dots", "back\\slash", "ümläut", "n" * 90])
+def test_strange_names(states, modules, rbd_cli, pool, name):
+    spec = f"{pool}/{name}"
+    rbd_cli("create", spec, "--size", "8M")
+    both(states.rbd_device.mapped, spec)
+    shown = modules.rbd_device.list()[spec]
+    assert os.path.realpath(shown["link"]) == shown["device"]
+    assert "/../" not in shown["link"] and "\\" not in shown["link"]
+    both(states.rbd_device.unmapped, spec)
+
+
+def test_a_namespace_and_an_image_of_the_same_name(states, modules, rbd_cli, pool):
+    rbd_cli("namespace", "create", f"{pool}/k8s")
+    for spec in (f"{pool}/k8s", f"{pool}/k8s/k8s"):
+        rbd_cli("create", spec, "--size", "8M")
+        both(states.rbd_device.mapped, spec)
+    shown = modules.rbd_device.list()
+    assert set(shown) == {f"{pool}/k8s", f"{pool}/k8s/k8s"}
+    assert len({os.path.realpath(facts["link"]) for facts in shown.values()}) == 2
+    for spec in shown:
+        both(states.rbd_device.unmapped, spec)
+
+
+def test_the_dry_run_counts_what_it_plans(state_run, image, spec, pool):
+    new = f"{pool}/new-{uuid.uuid4().hex[:6]}"
+    text = f"""
+made:
+  rbd_image.present: [{{name: {new}}}, {{size: 8M}}]
+mapped:
+  rbd_device.mapped: [{{name: {new}}}, {{require: [{{rbd_image: made}}]}}]
+nobody makes it:
+  rbd_device.mapped: [{{name: {new}-other}}]
+removed:
+  rbd_image.absent: [{{name: {image}}}]
+mapped nevertheless:
+  rbd_device.mapped: [{{name: {image}}}, {{require: [{{rbd_image: removed}}]}}]
+gone again:
+  rbd_device.unmapped: [{{name: {new}}}, {{require: [{{rbd_device: mapped}}]}}]
+"""
+    made, mapped, other, removed, nevertheless, gone = state_run(text, test=True)
+    assert [made.result, mapped.result, removed.result, gone.result] == [None] * 4
+    assert mapped.changes == {new: {"device": {"old": None, "new": "mapped by fuse"}}}
+    assert gone.changes == {new: {"device": {"old": "mapped by fuse", "new": None}}}
+    assert (other.result, nevertheless.result) == (False, False)
+    real = state_run(text.partition("nobody")[0])
+    assert [one.changes for one in real] == [made.changes, mapped.changes]
+    again = state_run(text.partition("nobody")[0])
+    assert [one.changes for one in again] == [{}, {}]
+
+
+def test_another_image_of_the_same_name_is_not_taken_for_it(states, modules, image, rbd_cli):
+    both(states.rbd_device.mapped, image)
+    rbd_cli("trash", "mv", image)
+    assert "removed, renamed or moved to the trash" in modules.rbd_device.list()[image]["fault"]
+    assert "does not exist" in refused(states.rbd_device.mapped, image)
+    rbd_cli("create", image, "--size", "8M")
+    assert "is another one by now" in modules.rbd_device.info(image)["fault"]
+    assert "unmap it and map it again" in refused(states.rbd_device.mapped, image)
+    both(states.rbd_device.unmapped, image)
+    both(states.rbd_device.mapped, image)
+    assert modules.rbd_device.info(image)["size"] == 8 << 20
+    both(states.rbd_device.unmapped, image)
+
+
+def test_a_snapshot_made_again_is_another_one(states, modules, image, rbd_cli):
+    rbd_cli("snap", "create", image + "@s")
+    both(states.rbd_device.mapped, image + "@s")
+    rbd_cli("snap", "rm", image + "@s")
+    rbd_cli("snap", "create", image + "@s")
+    assert "the snapshot was removed since" in refused(states.rbd_device.mapped, image + "@s")
+    both(states.rbd_device.unmapped, image + "@s")
+
+
+def test_a_renamed_image_is_still_the_same(states, modules, image, rbd_cli):
+    both(states.rbd_device.mapped, image)
+    device_before = modules.rbd_device.info(image)["device"]
+    rbd_cli("mv", image, image + "-new")
+    result = both(states.rbd_device.mapped, image + "-new")
+    assert set(result.changes[image + "-new"]) == {"link"}
+    assert modules.rbd_device.info(image + "-new")["device"] == device_before
+    both(states.rbd_device.unmapped, image + "-new")
+
+
+def test_a_missing_link_is_made_again(states, modules, image):
+    both(states.rbd_device.mapped, image)
+    link = modules.rbd_device.info(image)["link"]
+    os.unlink(link)
+    result = both(states.rbd_device.mapped, image)
+    assert result.changes == {image: {"link": {"old": None, "new": link}}}
+    both(states.rbd_device.unmapped, image)
+
+
+def test_growth_reaches_the_device(states, modules, image, rbd_cli):
+    both(states.rbd_device.mapped, image)
+    rbd_cli("resize", image, "--size", "96M")
+    assert modules.rbd_device.refresh(image) == 96 << 20
+    assert modules.rbd_device.refresh(image) == 96 << 20
+    assert rbd_cli.json("info", image)["size"] == 96 << 20
+    with open(modules.rbd_device.info(image)["device"], "r+b") as file:
+        file.seek((96 << 20) - 512)
+        file.write(b"x" * 512)
+    both(states.rbd_device.unmapped, image)
+
+
+def test_users_in_other_mount_namespaces_and_open_files(states, modules, image, tmp_path):
+    both(states.rbd_device.mapped, image)
+    node = modules.rbd_device.info(image)["device"]
+    run("mkfs.ext4", "-q", node)
+    script = f"mount --make-rprivate / && mount {node} {tmp_path} && echo mounted && exec sleep 60"
+    other = subprocess.Popen(["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "mounted\n"
+        comment = refused(states.rbd_device.unmapped, image)
+        assert f"mounted on {tmp_path} in another mount namespace (that of pid {other.pid}, sleep)" in comment
+    finally:
+        other.kill()
+        other.communicate()
+    reader = subprocess.Popen(["sleep", "60"], stdin=open(node, "rb"))
+    try:
+        assert f"pid {reader.pid} (sleep) has it open" in refused(states.rbd_device.unmapped, image)
+    finally:
+        reader.kill()
+        reader.communicate()
+    both(states.rbd_device.unmapped, image)
+
+
+def test_no_secret_shows_and_files_are_roots_own(states, modules, image, cluster):
+    both(states.rbd_device.mapped, image)
+    pid = modules.rbd_device.info(image)["pid"]
+    key = next(line.split("=", 1)[1].strip() for line in Path(cluster.keyring).read_text().splitlines() if "key =" in line)
+    assert key not in " ".join(proc.argv_of(pid))
+    argv = proc.argv_of(pid)
+    folder = Path(json.loads(argv[argv.index("--export") + 1])["mountpoint"]).parent
+    for path in [folder.parent.parent, folder.parent, folder, *folder.iterdir()]:
+        if not os.path.ismount(path) and not path.is_socket():
+            assert path.stat().st_mode & 0o077 == 0, path
+            assert path.is_dir() or key not in path.read_text()
+    both(states.rbd_device.unmapped, image)
+
+
+def test_a_daemon_that_died_is_refused_while_it_is_watched_and_recovered_then(states, modules, image, tmp_path):
+    both(states.rbd_device.mapped, image)
+    before = modules.rbd_device.info(image)
+    run("mkfs.ext4", "-q", before["device"])
+    run("mount", before["device"], tmp_path)
+    os.kill(before["pid"], signal.SIGKILL)
+    killed = time.monotonic()
+    assert modules.rbd_device.list()[image]["fault"] == "its daemon is dead"
+    assert f"mounted on {tmp_path}" in refused(states.rbd_device.mapped, image)
+    run("umount", tmp_path)
+    comment = refused(states.rbd_device.mapped, image)
+    assert "still watched from 127.0.0.1:0/" in comment and "try again" in comment
+    while states.rbd_device.mapped(image, test=True).result is False:
+        assert time.monotonic() < killed + 60
+        time.sleep(1)
+    assert time.monotonic() > killed + 20
+    result = both(states.rbd_device.mapped, image)
+    assert result.changes[image]["device"]["old"] == "mapped by fuse, but its daemon is dead"
+    run("mount", modules.rbd_device.info(image)["device"], tmp_path)
+    run("umount", tmp_path)
+    both(states.rbd_device.unmapped, image)
+
+
+def test_what_a_dead_daemon_left_can_be_unmapped_at_once(states, modules, image):
+    both(states.rbd_device.mapped, image)
+    os.kill(modules.rbd_device.info(image)["pid"], signal.SIGKILL)
+    both(states.rbd_device.unmapped, image)
+    assert modules.rbd_device.users(image)["owner"] is None
+    assert modules.rbd_device.list() == {}
+
+
+def test_many_at_once(ceph, pool, rbd_cli, cluster):
+    """Twenty mappers of one image in processes of their own get one device; four images at once get four."""
+    spec = f"{pool}/many-{uuid.uuid4().hex[:6]}"
+    names = [f"{spec}-{number}" for number in range(4)]
+    for name in [spec, *names]:
+        rbd_cli("create", name, "--size", "8M")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from saltrbd import client, device, settings, spec; "
+        "ceph = client.get(settings.load({'id': 'tests'}, {'ceph': {'conf': sys.argv[2], 'keyring': sys.argv[3]}})); "
+        "print(device.map_image(ceph, spec.parse(sys.argv[4])).device)"
+    )
+    root = str(Path(device.__file__).parent.parent)
+
+    def map_it(name):
+        return run("/usr/bin/python3", "-c", code, root, cluster.conf, cluster.keyring, name)
+
+    with ThreadPoolExecutor(12) as threads:
+        devices = list(threads.map(map_it, [spec] * 12 + names))
+    assert len(set(devices[:12])) == 1
+    assert len(set(devices)) == 5
+    for name in [spec, *names]:
+        assert device.unmap(ceph, parsed(name)) is True
+
+
+@pytest.mark.parametrize("delay", [0.15, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6])
+def test_salt_killed_while_it_maps(states, modules, ceph, image, cluster, delay):
+    """Whatever a killed run leaves, the next one makes it whole and the one after finds nothing to do."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from saltrbd import client, device, settings, spec; "
+        "ceph = client.get(settings.load({'id': 'tests'}, {'ceph': {'conf': sys.argv[2], 'keyring': sys.argv[3]}})); "
+        "device.map_image(ceph, spec.parse(sys.argv[4]))"
+    )
+    argv = ["/usr/bin/python3", "-c", code, str(Path(device.__file__).parent.parent), cluster.conf, cluster.keyring, image]
+    process = subprocess.Popen(argv)
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+    time.sleep(0.3)  # the daemon that it may have started goes on
+    dry = states.rbd_device.mapped(image, test=True)
+    real = states.rbd_device.mapped(image)
+    assert real.result is True, real.comment
+    assert dry.changes == real.changes
+    again = states.rbd_device.mapped(image)
+    assert (again.result, again.changes) == (True, {}), again.comment
+    assert owner.holder(ceph, parsed(image), ceph.call("image_info", parsed(image))["id"]).facts["address"]
+    assert len([one for one in device_find.on_host() if str(one.spec) == image]) == 1
+    both(states.rbd_device.unmapped, image)
+    assert modules.rbd_device.users(image)["owner"] is None
+
+
+def test_a_lock_that_was_left_is_given_back(states, modules, ceph, image):
+    wanted = parsed(image)
+    image_id = ceph.call("image_info", wanted)["id"]
+    owner.take(ceph, wanted, image_id, owner.Verdict(), "cookie", "fuse")
+    result = both(states.rbd_device.unmapped, image)
+    assert result.changes == {image: {"lock": {"old": "held by this host", "new": None}}}
+    assert modules.rbd_device.users(image)["owner"] is None
+
+
+def test_the_daemon_outlives_salt(make_minion_config, image, modules, states, rbd_cli):
+    argv = ["salt-call", "-c", str(make_minion_config()), "--local", "--out=json", "rbd_device.map", image]
+    salt = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    answer = json.loads(salt.communicate(timeout=60)[0])["local"]
+    pid = modules.rbd_device.info(image)["pid"]
+    with open(f"/proc/{pid}/stat") as file:
+        parent, group, session = file.read().rpartition(")")[2].split()[1:4]
+    assert parent == "1"
+    assert str(os.getsid(0)) != session and str(salt.pid) not in (group, session)
+    assert os.path.realpath(answer["link"]) == answer["device"]
+    assert both(states.rbd_device.unmapped, image).result
+
+
+def test_the_monitor_is_stopped(private_cluster, make_loaders, rbd_cli):
+    from labkit import cluster as lab_cluster
+
+    ceph = {key: getattr(private_cluster, key) for key in ("conf", "keyring", "user", "fsid")}
+    own = make_loaders(pillar={"ceph": {**ceph, "pool": "rbd"}, "rbd": {"timeout": 4}})
+    type(rbd_cli)(private_cluster)("create", "rbd/a", "--size", "8M")
+    type(rbd_cli)(private_cluster)("create", "rbd/b", "--size", "8M")
+    assert own.states.rbd_device.mapped("rbd/a").result is True
+    monitor = lab_cluster.daemons(private_cluster.folder)["ceph-mon"]
+    os.kill(monitor, signal.SIGSTOP)
+    began = time.monotonic()
+    for state in (own.states.rbd_device.mapped, own.states.rbd_device.unmapped):
+        assert state("rbd/b").result is False
+    assert time.monotonic() - began < 40
+    os.kill(monitor, signal.SIGCONT)
+    assert own.states.rbd_device.unmapped("rbd/a").result is True
+
+
+def test_the_osd_is_stopped(private_cluster, make_loaders, rbd_cli):
+    from labkit import cluster as lab_cluster
+
+    ceph = {key: getattr(private_cluster, key) for key in ("conf", "keyring", "user", "fsid")}
+    own = make_loaders(pillar={"ceph": {**ceph, "pool": "rbd"}, "rbd": {"timeout": 4}})
+    type(rbd_cli)(private_cluster)("create", "rbd/a", "--size", "8M")
+    type(rbd_cli)(private_cluster)("create", "rbd/b", "--size", "8M")
+    assert own.states.rbd_device.mapped("rbd/a").result is True
+    osd = lab_cluster.daemons(private_cluster.folder)["ceph-osd"]
+    os.kill(osd, signal.SIGSTOP)
+    began = time.monotonic()
+    results = [own.states.rbd_device.mapped("rbd/b"), own.states.rbd_device.unmapped("rbd/a")]
+    assert [result.result for result in results] == [False, False]
+    assert all("4 s" in result.comment for result in results), [result.comment for result in results]
+    assert time.monotonic() - began < 40
+    os.kill(osd, signal.SIGCONT)
+    deadline = time.monotonic() + 60
+    while own.states.rbd_device.unmapped("rbd/a").result is not True:
+        assert time.monotonic() < deadline
+        time.sleep(1)
