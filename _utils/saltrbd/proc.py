@@ -93,8 +93,8 @@ def mounts(pid="self"):
         head, tail = left.split(b" "), right.split(b" ")
         if len(head) < 6 or len(tail) < 2:
             continue
-        point, fs_type, source = (_unescape(raw) for raw in (head[4], tail[0], tail[1]))
-        options, root, super_options = (_unescape(raw) for raw in (head[5], head[3], b" ".join(tail[2:])))
+        point, fs_type, source = (unescape(raw) for raw in (head[4], tail[0], tail[1]))
+        options, root, super_options = (unescape(raw) for raw in (head[5], head[3], b" ".join(tail[2:])))
         found.append(Mount(point, head[2].decode("ascii"), source, fs_type, options, pid, root, super_options))
     return found
 
@@ -117,8 +117,8 @@ def _namespace(pid):
         return None
 
 
-def _unescape(raw):
-    """The kernel writes blank, tab, newline and backslash as octal numbers."""
+def unescape(raw):
+    """Return a field of mountinfo or fstab: blank, tab, newline and backslash are octal numbers there."""
     out, index = bytearray(), 0
     while index < len(raw):
         if raw[index : index + 1] == b"\\" and raw[index + 1 : index + 4].isdigit():

@@ -6,9 +6,11 @@ goes into files, not pipes, and a child that survives SIGKILL is left and named.
 """
 
 import os
+import select
 import signal
 import subprocess
 import tempfile
+import time
 from collections import namedtuple
 
 from saltrbd import errors
@@ -24,12 +26,14 @@ _READ_AT_MOST = 1 << 26
 
 # Which Debian package brings a tool, for the message of CommandNotFound.
 PACKAGES = {
+    "blkdiscard": "util-linux",
     "blkid": "util-linux",
     "blockdev": "mount",
     "btrfs": "btrfs-progs",
     "ceph": "ceph-common",
     "dd": "coreutils",
     "e2fsck": "e2fsprogs",
+    "e2label": "e2fsprogs",
     "findmnt": "util-linux",
     "fsfreeze": "util-linux",
     "fstrim": "util-linux",
@@ -40,6 +44,7 @@ PACKAGES = {
     "mkfs.xfs": "xfsprogs",
     "modprobe": "kmod",
     "mount": "mount",
+    "od": "coreutils",
     "qemu-storage-daemon": "qemu-utils and qemu-block-extra",
     "rados": "ceph-common",
     "rbd": "ceph-common",
@@ -48,8 +53,11 @@ PACKAGES = {
     "systemd-run": "systemd",
     "tune2fs": "e2fsprogs",
     "umount": "mount",
+    "unshare": "util-linux",
     "xfs_admin": "xfsprogs",
     "xfs_growfs": "xfsprogs",
+    "xfs_io": "xfsprogs",
+    "xfs_logprint": "xfsprogs",
     "xfs_repair": "xfsprogs",
 }
 # Salt's own PATH may lack the folders of system tools.
@@ -78,9 +86,10 @@ def which(tool):
     return None
 
 
-def run(argv, limit, input=None, ok=(0,), env=None):
+def run(argv, limit, input=None, ok=(0,), env=None, device=None):
     """Run ``argv`` for at most ``limit`` seconds and return ``Result(code, out, err)``, the outputs as text.
 
+    With ``device`` (a path such as /dev/rbd0) the limit counts from the last input or output that this block device completed.
     ``input`` is text for stdin (else /dev/null), ``ok`` the exit codes that are no error (None: all), ``env`` is added to the
     environment. Raises :class:`CommandNotFound`, :class:`CommandFailed` with the last lines of stderr, or
     :class:`CommandTimeout`; then the whole process group got SIGKILL, and a child that is still there is named with its pid,
@@ -93,7 +102,7 @@ def run(argv, limit, input=None, ok=(0,), env=None):
             stdin.seek(0)
         process = _start(argv, stdin if input is not None else subprocess.DEVNULL, out, err, env)
         try:
-            code = process.wait(timeout=limit)
+            code = _wait(process, limit, device)
         except subprocess.TimeoutExpired:
             raise errors.CommandTimeout(_ended(argv, process, limit) + _words(err))
         except BaseException:
@@ -103,6 +112,49 @@ def run(argv, limit, input=None, ok=(0,), env=None):
     if ok is not None and code not in ok:
         raise errors.CommandFailed(_failure(argv, result))
     return result
+
+
+def _wait(process, limit, device):
+    """Return the exit code; raises TimeoutExpired."""
+    until, seen = time.monotonic() + limit, _completed(device)
+    while not _ends(process, until - time.monotonic() if device is None else min(1.0, until - time.monotonic())):
+        now = _completed(device)
+        if now != seen:
+            until, seen = time.monotonic() + limit, now
+        if time.monotonic() >= until:
+            raise subprocess.TimeoutExpired(process.args, limit)
+    return process.wait()
+
+
+def _ends(process, seconds):
+    """Wait for the end of a child; return whether it came."""
+    seconds = max(0.0, seconds)
+    try:
+        descriptor = os.pidfd_open(process.pid)  # Python 3.9, Linux 5.3: no polling, which would cost up to 50 ms
+    except (AttributeError, OSError):
+        try:
+            process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+    finally:
+        os.close(descriptor)
+
+
+def _completed(device):
+    """Return what a block device has read, written and discarded so far."""
+    if device is None:
+        return None
+    try:
+        with open("/sys/class/block/{}/stat".format(os.path.basename(device))) as file:
+            fields = file.read().split()
+    except OSError:
+        return None
+    return [fields[index] for index in (0, 2, 4, 6, 11, 13) if index < len(fields)]
 
 
 def _start(argv, stdin, out, err, env):

@@ -1,10 +1,13 @@
 """Is an image blank, and how much of it is used: walks over librbd's diff from no snapshot."""
 
+import base64
+
 import rbd
 from images import FEATURES, FLAGS, names
 
 # Bytes walked between two reports of progress; 1 TiB untouched takes 13 s by the slow walk (Ceph 16.2, one OSD).
 CHUNK = 16 << 30
+BLOCK = 4096
 
 
 def _walk(handle, report, stop_at_first):
@@ -57,4 +60,12 @@ def image_usage(session, report, pool, namespace, image, snapshot=""):
         return {"provisioned": handle.size(), "used": used, "whole_object": trusted}
 
 
-OPERATIONS = {"image_blank": image_blank, "image_usage": image_usage}
+def image_read(session, report, pool, namespace, image, offset, length, snapshot=""):
+    """The blocks of 4 KiB that are not zero, as [[offset, base64], ...]."""
+    with session.image(pool, namespace, image, snapshot=snapshot) as handle:
+        data = handle.read(offset, length)
+    blocks = ((offset + at, data[at : at + BLOCK]) for at in range(0, len(data), BLOCK))
+    return [[at, base64.b64encode(block).decode("ascii")] for at, block in blocks if block.strip(b"\0")]
+
+
+OPERATIONS = {"image_blank": image_blank, "image_usage": image_usage, "image_read": image_read}

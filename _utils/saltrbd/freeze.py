@@ -1,0 +1,212 @@
+"""Filesystems that stand still: which can be frozen, holding them frozen, and for people a freeze that ends by itself.
+
+The freezing is done by a process of its own (``freeze_helper``), which thaws when it is told, when its time is up, or when
+Salt has gone. A step that blocks in the kernel (an OSD is down) is left and named; that process stays and thaws as
+soon as the storage answers.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections import namedtuple
+from contextlib import contextmanager
+
+from saltrbd import device_find, errors, proc
+from saltrbd.freezer import HELPER, Freezer
+from saltrbd.mapping import RUN
+
+# Where the helpers of freeze() say what they hold.
+MARKS = os.path.join(RUN, ".frozen")
+FS_TYPES = ("ext4", "xfs")
+_OPTS = ("root_dir", "cachedir", "pki_dir", "sock_dir", "conf_file", "log_file", "pidfile", "extension_modules")
+
+Target = namedtuple("Target", "spec mount_point device fs_type number")
+
+
+class Reason(str):
+    """Why a filesystem is not frozen; ``read_only``: it needs no freeze, since nothing writes to it."""
+
+    __slots__ = ("read_only",)
+
+    def __new__(cls, text, read_only=False):
+        """Make the text a reason."""
+        reason = super().__new__(cls, text)
+        reason.read_only = read_only
+        return reason
+
+
+def targets(ceph, specs, opts):
+    """Return {spec: :class:`Target` or :class:`Reason`} for image specs; ``opts`` is Salt's ``__opts__``.
+
+    A target is a filesystem that this host has mounted read-write from the image. The filesystem ``/`` and those that
+    hold files of Salt, of this package or of Ceph's configuration are never one.
+    """
+    mounts = {}
+    for mount in proc.mounts():
+        mounts.setdefault(mount.device, []).append(mount)
+    own = own_devices(ceph.settings, opts)
+    mappings = _mappings(ceph, specs)
+    return {spec: _target(spec, mappings[spec], mounts, own) for spec in specs}
+
+
+def _mappings(ceph, specs):
+    """Return {spec: mapping or None}, faulty ones as well."""
+    here = device_find.mapped_list(ceph)
+    found = {mapping.spec: mapping for mapping in here}
+    if any(mapping.fault for mapping in here):  # an image may have been renamed: then its device is known by its id
+        found.update((spec, device_find.find(ceph, spec)) for spec in specs if spec not in found)
+    return {spec: found.get(spec) for spec in specs}
+
+
+def _target(spec, mapping, mounts, own):
+    if mapping is None:
+        return Reason("it is not mapped on this host")
+    if mapping.fault:
+        return Reason("its device on this host is of no use: {}".format(mapping.fault))
+    number = number_of(mapping.device)
+    here = [mount for mount in mounts.get(number, ()) if mount.root == "/"]
+    if not here:
+        return Reason("no filesystem of it is mounted on this host")
+    writable = [mount for mount in here if "rw" in mount.super_options.split(",")]
+    if not writable:
+        return Reason("its filesystem is mounted read-only on {}".format(here[0].point), read_only=True)
+    mount = writable[-1]
+    if mount.fs_type not in FS_TYPES:
+        return Reason("its filesystem on {} is {}, not one of {}".format(mount.point, mount.fs_type, ", ".join(FS_TYPES)))
+    if number in own:
+        return Reason("its filesystem on {} holds {}, which must not stand still".format(mount.point, own[number]))
+    return Target(spec, mount.point, mapping.device, mount.fs_type, number)
+
+
+def number_of(path):
+    """Return "major:minor" of a block device."""
+    number = os.stat(path).st_rdev
+    return "{}:{}".format(os.major(number), os.minor(number))
+
+
+def own_devices(settings, opts):
+    """Return {"major:minor": path} of the filesystems that hold what Salt, this package and Ceph's clients need."""
+    paths = ["/", sys.executable, sys.prefix, __file__, "/tmp", "/var/log", settings.conf, settings.keyring]  # noqa: S108
+    paths += [opts.get(key) for key in _OPTS] + list(opts.get("module_dirs") or ())
+    found = {}
+    for path in paths:
+        if path and isinstance(path, str) and os.path.isabs(path):
+            found.setdefault(_filesystem(path), path)
+    for name in os.listdir("/proc/self/fd"):
+        path = "/proc/self/fd/" + name
+        try:
+            if os.readlink(path).startswith("/") and not os.readlink(path).startswith("/dev/"):
+                found.setdefault(_filesystem(path), os.readlink(path))
+        except OSError:
+            continue  # the one that listed the folder
+    return found
+
+
+def _filesystem(path):
+    while True:
+        try:
+            number = os.stat(path).st_dev
+        except OSError:
+            path = os.path.dirname(path)
+            continue
+        return "{}:{}".format(os.major(number), os.minor(number))
+
+
+class Hold:
+    """What became of a freeze: after it ``seconds`` that each stood still, by spec, and ``intact``."""
+
+    def __init__(self, helper):
+        self.seconds, self.intact = {}, False
+        self._helper = helper
+
+    @property
+    def thawed_early(self):
+        """True when a filesystem was thawed before we asked for it, as its time was up or somebody else did it."""
+        return self._helper.early()
+
+
+@contextmanager
+def held(targets, settings):
+    """Hold the filesystems of ``{spec: Target}`` frozen while the body runs, and yield a :class:`Hold`.
+
+    They are synced first, so that the standstill is short. All are frozen or none: raises :class:`FreezeFailed` or
+    :class:`CommandTimeout` otherwise. After the body, ``hold.intact`` is True if every one stood still until we thawed it,
+    and ``hold.seconds`` says how long. They are thawed after ``settings.freeze_timeout`` seconds at the latest.
+    """
+    helper = Freezer(targets, settings)
+    hold = Hold(helper)
+    try:
+        helper.prepare()
+        helper.freeze()
+        try:
+            yield hold
+        finally:
+            helper.thaw()
+        hold.intact = helper.intact()
+        hold.seconds = {spec: helper.thawed[str(spec)]["seconds"] for spec in targets if str(spec) in helper.thawed}
+    finally:
+        helper.leave()
+
+
+def freeze(targets, settings, seconds):
+    """Freeze the filesystems of ``{spec: Target}`` for at most ``seconds``; they stay frozen when Salt ends.
+
+    All are frozen or none. Raises :class:`FreezeFailed` or :class:`CommandTimeout`. :func:`thaw` ends it earlier.
+    """
+    os.makedirs(MARKS, mode=0o700, exist_ok=True)
+    helper = Freezer(targets, settings, seconds, MARKS)
+    try:
+        helper.prepare()
+        helper.freeze()
+    finally:
+        helper.leave()
+
+
+def thaw(targets, settings):
+    """End what :func:`freeze` began, for the filesystems of ``{spec: Target}`` and those frozen together with them.
+
+    Returns the names of all that are thawed. What somebody else froze is not touched. Raises :class:`FreezeFailed`, or
+    :class:`CommandTimeout` when the storage does not answer.
+    """
+    holders = {}
+    for spec, target in targets.items():
+        path = os.path.join(MARKS, target.number)
+        pid = _holder(path)
+        if pid is None:
+            raise errors.FreezeFailed(
+                "The filesystem of {} on {} was not frozen by rbd_filesystem.freeze. If somebody else froze it: fsfreeze "
+                "--unfreeze {}.".format(spec, target.mount_point, target.mount_point)
+            )
+        holders[pid] = proc.start_of(pid)
+    marks = {os.path.join(MARKS, name) for name in os.listdir(MARKS)}
+    ours = {path: _read(path)["name"] for path in marks if _holder(path) in holders}
+    for pid in holders:
+        os.kill(pid, signal.SIGUSR1)
+    until = time.monotonic() + settings.timeout
+    while any(start is not None and proc.start_of(pid) == start for pid, start in holders.items()):
+        if time.monotonic() > until:
+            raise errors.CommandTimeout(
+                "The filesystems of {} did not thaw within {:g} s; {} try on and thaw them when the storage answers.".format(
+                    ", ".join(sorted(ours.values())), settings.timeout, ", ".join("pid {}".format(pid) for pid in holders)
+                )
+            )
+        time.sleep(0.05)
+    return sorted(ours.values())
+
+
+def _read(path):
+    try:
+        with open(path) as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
+
+
+def _holder(path):
+    """Return the pid of the helper that left this mark, or None for a helper that is gone."""
+    mark = _read(path)
+    if mark is None or os.path.basename(HELPER) not in " ".join(proc.argv_of(mark["pid"])):
+        return None
+    return mark["pid"]

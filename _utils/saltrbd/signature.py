@@ -1,0 +1,64 @@
+"""Which content a device or an image shows: filesystem, partition table, LVM, LUKS and the like, as blkid knows them."""
+
+import base64
+import os
+import tempfile
+from collections import namedtuple
+
+from saltrbd import errors
+from saltrbd.run import run
+
+# Bytes at both ends of an image that hold every signature that blkid knows (ZFS: 512 KiB at each end).
+ENDS = 512 << 10
+
+# ``kind``: blkid's TYPE ("ext4", "LVM2_member", ...), or "dos", "gpt" for a partition table, "" where several compete.
+Signature = namedtuple("Signature", "kind label uuid text")
+
+
+def probe(path, limit):
+    """Return the :class:`Signature` on a device or file, or None where blkid finds none.
+
+    None is no proof of anything: blkid says the same of a device that it cannot read.
+    """
+    result = run(["blkid", "-p", "-o", "export", path], limit, ok=(0, 2, 8))
+    if result.code == 8:
+        return Signature("", "", "", "several signatures at once")
+    values = dict(line.partition("=")[::2] for line in result.out.splitlines())
+    if "TYPE" in values:
+        text = values["TYPE"] if values.get("USAGE") == "filesystem" else "{} ({})".format(values["TYPE"], values.get("USAGE"))
+        return Signature(values["TYPE"], _plain(values.get("LABEL", "")), values.get("UUID", ""), text)
+    if "PTTYPE" in values:
+        return Signature(values["PTTYPE"], "", "", "a partition table ({})".format(values["PTTYPE"]))
+    return None
+
+
+def _plain(text):
+    """blkid writes a backslash before what a shell would touch."""
+    out, after = [], False
+    for char in text:
+        if char == "\\" and not after:
+            after = True
+            continue
+        out.append(char)
+        after = False
+    return "".join(out)
+
+
+def probe_image(ceph, spec, size):
+    """Return (:class:`Signature` or None, first bytes) of an image that is not mapped here, read through librbd."""
+    length = min(ENDS, size)
+    places = [0] if size <= ENDS else [0, size - length]
+    answers = ceph.batch([("image_read", dict(spec.where(), offset=offset, length=length)) for offset in places])
+    with tempfile.NamedTemporaryFile(prefix="saltrbd-") as file:
+        try:
+            file.truncate(size)
+        except OSError:
+            raise errors.NotSupported("{} cannot be looked at before it is mapped: {} takes no sparse files of {} bytes.".format(
+                spec, tempfile.gettempdir(), size
+            ))
+        for answer in answers:
+            for offset, block in answer.get():
+                file.seek(offset)
+                file.write(base64.b64decode(block))
+        file.flush()
+        return probe(file.name, ceph.settings.timeout), os.pread(file.fileno(), 4096, 0)
