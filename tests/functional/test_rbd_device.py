@@ -183,7 +183,6 @@ def test_an_advisory_lock_is_refused(states, image, rbd_cli):
         ("", {"driver": "fuse", "options": "discard=unmap"}, "a mapping or a list"),
         ("", {"driver": "fuse", "options": {"discard": ["unmap"]}}, "plain words"),
         ("", {"driver": "fuse", "options": {"discard": "unmap,read-only=off"}}, "plain words"),
-        ("", {"driver": "fuse", "options": {"discard": 10**5000}}, "plain words"),
         ("", {"driver": 5}, "auto, krbd, nbd or fuse"),
         ("@", {}, "is empty"),
     ],
