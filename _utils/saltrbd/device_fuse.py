@@ -209,8 +209,7 @@ def _clear(folder, limit):
         loop.detach(device, path, limit)
     process = _daemon(folder)
     if process:
-        os.kill(process.pid, signal.SIGKILL)  # nothing was written yet
-        _wait_gone(process, 2.0)
+        _end(process, signal.SIGKILL, 2.0)  # nothing was written yet
     _unmount(path, limit)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -225,24 +224,36 @@ def detach(mapping, limit):
         device, process = loop.find(path), _daemon(folder)
         if device:
             loop.detach(device, path, limit)
-        if process:
-            os.kill(process.pid, signal.SIGTERM)
-            if not _wait_gone(process, limit):
-                raise errors.CommandTimeout(
-                    "{} is detached, but its {} (pid {}) did not end within {:g} s: the cluster does not take its last writes. "
-                    "Unmap it again when the cluster answers.".format(mapping.spec, PROGRAM, process.pid, limit)
-                )
+        if process and not _end(process, signal.SIGTERM, limit):
+            raise errors.CommandTimeout(
+                "{} is detached, but its {} (pid {}) did not end within {:g} s: the cluster does not take its last writes. "
+                "Unmap it again when the cluster answers.".format(mapping.spec, PROGRAM, process.pid, limit)
+            )
         _unmount(path, limit)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait_gone(process, limit):
+def _end(process, sign, limit):
+    """End a process; return whether it is gone. The signal is repeated, because qemu-storage-daemon only looks at one that
+    comes while it waits: one that comes while it serves a request has its effect at the next."""
     until = time.monotonic() + limit
+    again = 0.0
     while proc.start_of(process.pid) == process.start:
-        if time.monotonic() > until:
+        now = time.monotonic()
+        if now > until:
             return False
+        if now > again:
+            _signal(process, sign)
+            again = now + 0.25
         time.sleep(0.02)
     return True
+
+
+def _signal(process, sign):
+    try:
+        os.kill(process.pid, sign)
+    except ProcessLookupError:
+        pass  # ended by itself meanwhile
 
 
 def _unmount(path, limit):
