@@ -17,8 +17,8 @@ from saltrbd.spec import Spec
 REPLAY = "Its journal waits to be replayed, as after a crash or in a snapshot of a mounted filesystem; the next mount does that."
 
 
-def look(ceph, spec, check=True):
-    """Return the facts of the filesystem in an image or snapshot as a dict; raises ImageNotFound and StaleMapping.
+def look(ceph, spec, check=True, image_id=None):
+    """Return the facts of the filesystem in an image or snapshot as a dict; raises ImageNotFound, SnapshotNotFound, StaleMapping.
 
     Keys: image, image_id, image_size (bytes), parent (the image's, or None), device (None: not mapped here), device_number,
     device_size, read_only; signature (text for people, or None), fs_type, label, uuid, size (bytes of the filesystem); mounts (list of
@@ -27,18 +27,18 @@ def look(ceph, spec, check=True):
     not_blank (why no filesystem may be made, None where one may); renewed (a clone's xfs has got a UUID of its own), twin (where a
     filesystem with the same UUID is mounted).
 
-    ``check`` False reads no more than who is there: no check, no proof of blankness.
+    ``check`` False reads no more than who is there: no check, no proof of blankness. ``image_id``: of an image in the trash.
     """
-    image = ceph.call("image_info", spec.head)
-    mapping = device_find.find(ceph, spec, image)
+    image = ceph.call("image_info", spec.head, image_id=image_id)
+    mapping = None if image_id else device_find.find(ceph, spec, image)
     if mapping and mapping.fault:
         raise device_find.stale(mapping)
-    facts = nothing(image["size"])
+    facts = nothing(_size(spec, image))
     facts.update(image=str(spec), image_id=image["id"], parent=image["parent"])
     facts["renewed"] = xfs_uuid.is_renewed(image)
     facts["mark"] = None if spec.snapshot else _plain(mkfs.mark_of(image))
     if mapping is None:
-        _through_librbd(ceph, spec, facts)
+        _through_librbd(ceph, spec, facts, image_id)
         return facts
     facts.update(device=mapping.device, device_size=loop.size_of(mapping.device), read_only=mapping.read_only)
     facts["device_number"] = device_number(mapping.device)
@@ -48,6 +48,15 @@ def look(ceph, spec, check=True):
         return facts
     _unmounted(ceph, mapping, facts, check)
     return facts
+
+
+def _size(spec, image):
+    if not spec.snapshot:
+        return image["size"]
+    for item in image["snapshots"]:
+        if item["name"] == spec.snapshot and item["type"] == "user":
+            return item["size"]
+    raise errors.SnapshotNotFound("The snapshot {} does not exist.".format(spec))
 
 
 def nothing(size):
@@ -75,12 +84,12 @@ def device_number(device):
         return file.read().strip()
 
 
-def _through_librbd(ceph, spec, facts):
+def _through_librbd(ceph, spec, facts, image_id):
     """An image that is not mapped: both ends of it are read, which show every signature."""
-    found, data = signature.probe_image(ceph, spec, facts["image_size"])
+    found, data = signature.probe_image(ceph, spec, facts["image_size"], image_id)
     _found(facts, found, superblock.parse(data))
     if found is None:
-        told = ceph.call("image_blank", spec.head)
+        told = ceph.call("image_blank", spec.head, image_id=image_id)
         if facts["parent"]:
             facts["not_blank"] = "it is a clone of {pool}/{image}@{snapshot}".format(**facts["parent"])
         elif told["migrating"]:
@@ -138,19 +147,23 @@ def _why_not_blank(ceph, mapping, content):
 def expected(spec, known, ask):
     """Return the facts of :func:`look` as they will be when a state runs; raises ImageNotFound.
 
-    ``known`` is from ``converge.planned`` (empty in a real run), ``ask(spec)`` returns the facts of now, None for an image
-    that does not exist.
+    ``known`` is from ``converge.planned`` (empty in a real run), ``ask(spec, image_id)`` returns the facts of now, None for
+    an image that does not exist; ``image_id`` is None, or that of an image which an earlier state would bring back from the trash.
     """
     name = str(spec)
     image = known.get(("image", str(spec.head)), False)
     if image is None:
         raise errors.ImageNotFound("{} will not exist: an earlier state of this run removes it.".format(spec.head))
-    facts = ask(spec)
+    if spec.snapshot and known.get(("snapshot", name), True) is None:
+        raise errors.SnapshotNotFound("{} will not exist: an earlier state of this run removes it.".format(spec))
+    facts = _of_planned_snapshot(spec, known, ask) or ask(spec, None)
+    if facts is None and image and image.get("id"):
+        facts = ask(spec, image["id"])
     if facts is None:
         if not image:
             raise errors.ImageNotFound("{} does not exist; declare rbd_image.present or rbd_clone.present.".format(spec.head))
         facts = _of_new(spec, image, known, ask)
-    if image:
+    if image and not spec.snapshot:
         facts["image_size"] = image["size"]
     if ("filesystem", name) in known:
         made = known[("filesystem", name)]
@@ -165,6 +178,22 @@ def expected(spec, known, ask):
             facts["mounts"] = [other for other in facts["mounts"] if other != point]
         elif kind == "mount" and mount["image"] == name:
             facts["mounts"] = facts["mounts"] + [point] * (point not in facts["mounts"])
+    return facts
+
+
+def _of_planned_snapshot(spec, known, ask):
+    """The facts of a snapshot that this dry run would take, None for any other: it shows what its image will show."""
+    if not spec.snapshot or ("snapshot", str(spec)) not in known:
+        return None
+    try:
+        if ask(spec, None):
+            return None  # it is there already, the dry run only protects it
+    except errors.SnapshotNotFound:
+        pass
+    seen = expected(spec.head, known, ask)
+    facts = nothing(seen["image_size"])
+    facts.update((key, seen[key]) for key in ("image_id", "parent", "signature", "fs_type", "label", "uuid", "size"))
+    facts.update(image=str(spec), state="unclean" if seen["fs_type"] else None)
     return facts
 
 

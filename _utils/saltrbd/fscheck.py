@@ -17,7 +17,7 @@ LAST_LINES = 3
 def check(device, fs_type, limit, full=False):
     """Check the ext4 or xfs on a device without writing; ``full`` makes ext4 read everything, as xfs always does.
 
-    Raises :class:`CommandTimeout` after ``limit`` seconds; the time it takes grows with the number of files.
+    Raises :class:`CommandTimeout` after ``limit`` seconds in which nothing was read.
     """
     if fs_type == "xfs":
         return _xfs(device, limit)
@@ -28,7 +28,7 @@ def _ext4(device, limit, full):
     found = superblock.read(device, limit)
     if found and found.replay and not full:
         return Check("unclean", "")
-    result = run(["e2fsck", "-n"] + ["-f"] * full + [device], limit, ok=None)
+    result = run(["e2fsck", "-n"] + ["-f"] * full + [device], limit, ok=None, device=device)
     if result.code == 0:
         return Check("unclean" if found and found.replay else "clean", "")
     # What e2fsck says of a filesystem with an unplayed journal is about a state that no mount will ever see.
@@ -40,7 +40,7 @@ def _ext4(device, limit, full):
 
 
 def _xfs(device, limit):
-    result = run(["xfs_repair", "-n", device], limit, ok=None)
+    result = run(["xfs_repair", "-n", device], limit, ok=None, device=device)
     if result.code == 0:
         return Check("clean", "")
     superblock.read(device, limit)  # an unreadable device is no damage, and raises here

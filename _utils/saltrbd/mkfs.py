@@ -36,13 +36,13 @@ def make(ceph, mapping, wanted, again=False):
     ``again``: the device carries what a killed mkfs of ours left, and is wiped. Else raises :class:`NotBlank` unless the device is
     proven blank. Raises :class:`FilesystemDamaged` when the new filesystem does not pass its check.
     """
-    spec, limit = mapping.spec, ceph.settings.progress_timeout
+    spec, limit = mapping.spec, ceph.settings.timeout
     blank.prove(ceph, mapping, content=not again)
     zero = _wipe(ceph, mapping, limit) if again else True
     mark = {"image": mapping.image_id, "fs_type": wanted.fs_type, "uuid": str(uuid.uuid4()), "time": int(time.time())}
     ceph.call("image_metadata", spec, put={KEY: json.dumps(mark, sort_keys=True)})
-    run(command(wanted, mark["uuid"], mapping.device, zero, _e2fsprogs(wanted, limit)), limit)
-    found = fscheck.check(mapping.device, wanted.fs_type, limit, full=True)
+    run(command(wanted, mark["uuid"], mapping.device, zero, _e2fsprogs(wanted, limit)), limit, device=mapping.device)
+    found = fscheck.check(mapping.device, wanted.fs_type, ceph.settings.progress_timeout, full=True)
     if found.state != "clean":
         raise errors.FilesystemDamaged("The new {} of {} at {} did not pass: {}".format(
             wanted.fs_type, spec, mapping.device, found.text or found.state
@@ -89,6 +89,6 @@ def _e2fsprogs(wanted, limit):
 
 def _wipe(ceph, mapping, limit):
     """Discard the whole device, and return whether the image is blank then: not every driver passes discards on."""
-    run(["blkdiscard", mapping.device], limit, ok=None)
+    run(["blkdiscard", mapping.device], limit, ok=None, device=mapping.device)
     facts = ceph.call("image_blank", mapping.spec)
     return facts["first_used"] is None

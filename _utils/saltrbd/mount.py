@@ -76,6 +76,23 @@ def _capable(number):
     return False
 
 
+def expected(point, known, place):
+    """Return the facts of a mount point as they will be when a state runs; ``known`` is from ``converge.known``."""
+    planned = known.get(("mount", point), False)
+    if planned is None:
+        place.update(mounted=None, image=None)
+    elif planned:
+        place.update(mounted=None, image=planned["image"], taken=planned["image"])
+    return place
+
+
+def check_persist(value):
+    """Return ``value`` if it is True or False, else raise :class:`InvalidArgument`."""
+    if not isinstance(value, bool):
+        raise errors.InvalidArgument("persist must be True or False, not {!r}.".format(value))
+    return value
+
+
 def words_for(facts, wanted):
     """Return the mount options for a filesystem with these facts (``filesystem.look``): the declared, and what it needs."""
     words = list(wanted.options or ())
@@ -94,8 +111,8 @@ def _inherited(facts):
 def plan_mounted(spec, facts, place, wanted):
     """Return the :class:`Plan` that mounts the filesystem of ``spec`` at ``wanted.point``; pure.
 
-    ``facts`` are from ``filesystem.expected``; ``place`` from :func:`look`, with ``link`` (the device's path for fstab), ``text``
-    (the fstab, bytes) and ``taken`` (an image that an earlier state of a dry run would mount there, or None).
+    ``facts`` are from ``filesystem.expected``; ``place`` from :func:`look`, with ``link`` (the device's path for fstab), ``fstab``
+    (its entries for the mount point) and ``taken`` (an image that an earlier state of a dry run would mount there, or None).
     """
     fs_type = wanted.fs_type or facts["fs_type"]
     here = _is_here(facts, place, wanted)
@@ -146,7 +163,7 @@ def _refusals(spec, facts, place, wanted, here):
         if elsewhere:
             refused.append("{} is mounted on {}; unmount it there before it is mounted on {}.".format(spec, ", ".join(elsewhere), point))
     refused += _unfit(spec, facts, wanted, here)
-    foreign = [entry for entry in fstab.lines_for(place["text"], point) if not fstab.is_ours(entry)]
+    foreign = [entry for entry in place["fstab"] if not fstab.is_ours(entry)]
     if wanted.persist and foreign:
         refused.append(fstab.foreign_line(fstab.PATH, point, foreign[0]))
     if here and place["mounted"] and wanted.grow and facts["fs_type"] == "ext4" and facts["size"] and not place["can_grow"]:
@@ -197,7 +214,7 @@ def _needs_uuid(facts, words):
 
 
 def _plan_fstab(place, wanted, entry, image, steps, fields):
-    ours = [one for one in fstab.lines_for(place["text"], wanted.point) if fstab.is_ours(one)]
+    ours = [one for one in place["fstab"] if fstab.is_ours(one)]
     if ours == ([entry] if entry else []):
         return
     fields["fstab"] = change(_show(ours), entry and _show([entry]))
@@ -244,19 +261,18 @@ def plan_unmounted(point, spec, place, persist=False):
     """Return the :class:`Plan` that leaves nothing mounted at ``point``; pure.
 
     ``spec`` is the image that must be what is mounted there (None: any image); ``place`` is from :func:`look`, with ``image`` (the
-    name of the image whose device is mounted there, or None) and ``text`` (the fstab, bytes).
+    name of the image whose device is mounted there, or None) and ``fstab`` (its entries for the mount point).
     """
     steps, fields = [], {}
-    if place["mounted"]:
-        if place["image"] is None:
-            return Plan(refusals=["{source} ({fs_type}) is mounted on {point}, which is no image's device.".format(
-                point=point, **place["mounted"]
-            )])
+    if place["mounted"] and place["image"] is None:
+        text = "{source} ({fs_type}) is mounted on {point}, which is no image's device.".format(point=point, **place["mounted"])
+        return Plan(refusals=[text])
+    if place["image"]:
         if spec and str(spec) != place["image"]:
             return Plan(refusals=["{} is mounted on {}, not {}.".format(place["image"], point, spec)])
         fields["mounted"] = change(place["image"], None)
         steps.append(("rbd_filesystem.umount", {"name": point, "image": place["image"]}))
-    ours = [one for one in fstab.lines_for(place["text"], point) if fstab.is_ours(one)]
+    ours = [one for one in place["fstab"] if fstab.is_ours(one)]
     if ours and not persist:
         fields["fstab"] = change(_show(ours), None)
         steps.append(("rbd_filesystem.unpersist", {"name": point}))

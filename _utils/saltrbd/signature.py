@@ -44,18 +44,23 @@ def _plain(text):
     return "".join(out)
 
 
-def probe_image(ceph, spec, size):
-    """Return (:class:`Signature` or None, first bytes) of an image that is not mapped here, read through librbd."""
+def probe_image(ceph, spec, size, image_id=None):
+    """Return (:class:`Signature` or None, first bytes) of an image that is not mapped here, read through librbd.
+
+    ``image_id``: of an image in the trash.
+    """
     length = min(ENDS, size)
     places = [0] if size <= ENDS else [0, size - length]
-    answers = ceph.batch([("image_read", dict(spec.where(), offset=offset, length=length)) for offset in places])
+    answers = ceph.batch([("image_read", dict(spec.where(), offset=offset, length=length, image_id=image_id)) for offset in places])
     with tempfile.NamedTemporaryFile(prefix="saltrbd-") as file:
         try:
             file.truncate(size)
         except OSError:
-            raise errors.NotSupported("{} cannot be looked at before it is mapped: {} takes no sparse files of {} bytes.".format(
-                spec, tempfile.gettempdir(), size
-            ))
+            raise errors.NotSupported(
+                "{} cannot be looked at before it is mapped: {} takes no sparse file of {} bytes.".format(
+                    spec, tempfile.gettempdir(), size
+                )
+            )
         for answer in answers:
             for offset, block in answer.get():
                 file.seek(offset)

@@ -64,7 +64,11 @@ def _replay(mapping, limit):
     folder = os.path.join(FOLDER, mapping.image_id)
     os.makedirs(folder, mode=0o700, exist_ok=True)
     try:
-        run(["unshare", "--mount", "--propagation", "private", "mount", "-t", "xfs", "-o", "nouuid", mapping.device, folder], limit)
+        run(
+            ["unshare", "--mount", "--propagation", "private", "mount", "-t", "xfs", "-o", "nouuid", mapping.device, folder],
+            limit,
+            device=mapping.device,
+        )
         until = time.monotonic() + GONE
         while os.path.exists("/sys/fs/xfs/" + os.path.basename(mapping.device)):
             if time.monotonic() > until:

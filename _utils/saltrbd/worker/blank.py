@@ -31,9 +31,12 @@ def _walk(handle, report, stop_at_first):
     return used[0], used[1], trusted
 
 
-def image_blank(session, report, pool, namespace, image, snapshot=""):
-    """What librbd knows of the image's content: parent, migration, flags, and the first used byte (None: blank)."""
-    with session.image(pool, namespace, image) as handle:
+def image_blank(session, report, pool, namespace, image, snapshot="", image_id=None):
+    """What librbd knows of the image's content: parent, migration, flags, and the first used byte (None: blank).
+
+    With ``image_id`` an image in the trash can be asked about.
+    """
+    with session.image(pool, namespace, image, image_id=image_id) as handle:
         features = handle.features()
         facts = {
             "size": handle.size(),
@@ -60,9 +63,9 @@ def image_usage(session, report, pool, namespace, image, snapshot=""):
         return {"provisioned": handle.size(), "used": used, "whole_object": trusted}
 
 
-def image_read(session, report, pool, namespace, image, offset, length, snapshot=""):
-    """The blocks of 4 KiB that are not zero, as [[offset, base64], ...]."""
-    with session.image(pool, namespace, image, snapshot=snapshot) as handle:
+def image_read(session, report, pool, namespace, image, offset, length, snapshot="", image_id=None):
+    """The blocks of 4 KiB that are not zero, as [[offset, base64], ...]; with ``image_id`` of an image in the trash."""
+    with session.image(pool, namespace, image, snapshot=snapshot, image_id=image_id) as handle:
         data = handle.read(offset, length)
     blocks = ((offset + at, data[at : at + BLOCK]) for at in range(0, len(data), BLOCK))
     return [[at, base64.b64encode(block).decode("ascii")] for at, block in blocks if block.strip(b"\0")]
