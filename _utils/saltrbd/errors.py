@@ -154,3 +154,14 @@ def by_name(name):
     if isinstance(found, type) and issubclass(found, RbdError):
         return found
     return CephError
+
+
+def quoted(value):
+    """Return ``repr(value)`` for a message: at most 100 characters, printable, and never an error of its own."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write numbers of more than 4300 digits
+        text = "a number too long to be shown"
+    except RecursionError:
+        text = "something that contains itself"
+    return text if len(text) <= 100 else text[:97] + "..."

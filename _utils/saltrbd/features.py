@@ -1,6 +1,6 @@
 """The features of an image: names, what needs what, and the order in which Ceph lets them change."""
 
-from saltrbd.errors import InvalidArgument
+from saltrbd.errors import InvalidArgument, quoted
 
 # The order of enabling; disabling goes the other way round. Each needs those on its right.
 _MUTABLE = {
@@ -33,18 +33,24 @@ def declared(value):
         return None
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise InvalidArgument("The features must be a list of names, not {!r}.".format(value))
-    names = [name for name in names if name]
-    unknown = sorted(set(names) - set(DECLARABLE))
-    if unknown:
-        raise InvalidArgument(
-            "Unknown features {}: there are {}.".format(", ".join(map(repr, unknown)), ", ".join(sorted(DECLARABLE)))
-        )
+        raise InvalidArgument("The features must be a list of names, not {}.".format(quoted(value)))
+    names = check_names(name for name in names if name)
     for name in names:
         for needed in _MUTABLE.get(name, ()):
             if needed not in names:
                 raise InvalidArgument("The feature {} needs {}: declare that too, or leave {} out.".format(name, needed, name))
     return sorted(set(names))
+
+
+def check_names(names):
+    """Return the names as a list; raises :class:`InvalidArgument` for one that is no feature."""
+    names = list(names)
+    unknown = sorted(set(names) - set(DECLARABLE))
+    if unknown:
+        raise InvalidArgument(
+            "Unknown features {}: there are {}.".format(", ".join(map(quoted, unknown)), ", ".join(sorted(DECLARABLE)))
+        )
+    return names
 
 
 def from_default(text):

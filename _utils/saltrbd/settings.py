@@ -6,7 +6,7 @@ fs_type); ``rbd:`` holds limits. A key in the pillar wins over the same key in t
 
 from collections import namedtuple
 
-from saltrbd.errors import InvalidPillar
+from saltrbd.errors import InvalidPillar, quoted
 
 DEFAULT_CONF = "/etc/ceph/ceph.conf"
 
@@ -46,7 +46,7 @@ Settings = namedtuple("Settings", sorted(_DEFAULTS))
 def plain(value):
     """Return pillar data as plain dicts, lists and scalars (Salt 3008 hands out masking containers)."""
     if hasattr(value, "items"):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return value
@@ -59,7 +59,7 @@ def load(opts, pillar):
         for source in (opts, pillar):
             section = plain(source.get(name) or {})
             if not isinstance(section, dict):
-                raise InvalidPillar("'{}:' must be a mapping, not {!r}.".format(name, section))
+                raise InvalidPillar("'{}:' must be a mapping, not {}.".format(name, quoted(section)))
             values.update((key, section[key]) for key in keys if section.get(key) is not None)
     values["host"] = str(opts.get("id") or "")
     return Settings(**_checked(values))
@@ -70,26 +70,32 @@ def _checked(values):
     for key in ("timeout", "progress_timeout", "freeze_timeout"):
         number = values[key]
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number <= 86400:
-            wrong.append("rbd:{} must be seconds, more than 0 and at most 86400, not {!r}".format(key, number))
+            wrong.append("rbd:{} must be seconds, more than 0 and at most 86400, not {}".format(key, quoted(number)))
     threads = values["threads"]
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1000:
-        wrong.append("rbd:threads must be a number from 1 to 1000, not {!r}".format(threads))
+        wrong.append("rbd:threads must be a number from 1 to 1000, not {}".format(quoted(threads)))
     for key in ("conf", "user", "keyring", "fsid", "pool", "namespace", "fs_type"):
-        if not isinstance(values[key], str):
-            wrong.append("ceph:{} must be text, not {!r}; put it in quotes".format(key, values[key]))
+        if not _line(values[key]):
+            wrong.append("ceph:{} must be one line of text, not {}; put it in quotes".format(key, quoted(values[key])))
     for key in ("python", "driver"):
-        if not isinstance(values[key], str):
-            wrong.append("rbd:{} must be text, not {!r}".format(key, values[key]))
+        if not _line(values[key]):
+            wrong.append("rbd:{} must be one line of text, not {}".format(key, quoted(values[key])))
+    if values["user"] in ("", "client."):
+        wrong.append("ceph:user is empty; it must be a Ceph user's name, such as admin")
     monitors = values["monitors"]
     monitors = [monitors] if isinstance(monitors, str) else monitors
-    if not isinstance(monitors, (list, tuple)) or not all(isinstance(item, str) and item for item in monitors):
-        wrong.append("ceph:monitors must be a list of addresses such as 192.0.2.1:6789, not {!r}".format(monitors))
+    if not isinstance(monitors, (list, tuple)) or not all(_line(item) and item for item in monitors):
+        wrong.append("ceph:monitors must be a list of addresses such as 192.0.2.1:6789, not {}".format(quoted(monitors)))
         monitors = ()
     if wrong:
         raise InvalidPillar("; ".join(wrong) + ".")
     values["monitors"] = tuple(monitors)
     values["user"] = values["user"][len("client.") :] if values["user"].startswith("client.") else values["user"]
     return values
+
+
+def _line(value):
+    return isinstance(value, str) and (not value or value.isprintable())
 
 
 def mon_host(settings):

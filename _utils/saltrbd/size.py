@@ -2,10 +2,10 @@
 
 import re
 
-from saltrbd.errors import InvalidSize
+from saltrbd.errors import InvalidSize, quoted
 
-_UNITS = {"": 0, "B": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
-_SIZE = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,6}))?\s*([BKMGTPE]?)(?:I?B)?", re.IGNORECASE | re.ASCII)
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
+_SIZE = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,6}))?\s*(?:([KMGTPE])(?:I?B)?|B)?", re.IGNORECASE | re.ASCII)
 # librbd counts bytes in an unsigned 64-bit number, the kernel's block layer in a signed one.
 MAX_BYTES = 2**63 - 1
 
@@ -17,28 +17,28 @@ def parse(value, what="size"):
     ``10gb`` are the same). Raises :class:`InvalidSize` for all else, for less than one byte and for a part of a byte.
     """
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise InvalidSize("The {} must be a size such as 512M or 10G, not {!r}.".format(what, value))
+        raise InvalidSize("The {} must be a size such as 512M or 10G, not {}.".format(what, quoted(value)))
     if isinstance(value, int):
         return _within(value, value, what)
     match = _SIZE.fullmatch(value.strip())
     if not match:
-        raise InvalidSize("The {} {!r} is not a size such as 512M or 10G.".format(what, value))
+        raise InvalidSize("The {} {} is not a size such as 512M or 10G.".format(what, quoted(value)))
     whole, fraction, unit = match.groups()
-    factor = 1024 ** _UNITS[unit.upper()]
+    factor = 1024 ** _UNITS[(unit or "").upper()]
     number = int(whole) * factor
     if fraction:
         part, rest = divmod(int(fraction) * factor, 10 ** len(fraction))
         if rest:
-            raise InvalidSize("The {} {!r} is not a whole number of bytes.".format(what, value))
+            raise InvalidSize("The {} {} is not a whole number of bytes.".format(what, quoted(value)))
         number += part
     return _within(number, value, what)
 
 
 def _within(number, value, what):
     if number < 1:
-        raise InvalidSize("The {} {!r} is less than one byte.".format(what, value))
+        raise InvalidSize("The {} {} is less than one byte.".format(what, quoted(value)))
     if number > MAX_BYTES:
-        raise InvalidSize("The {} {!r} is more than 8 EiB.".format(what, value))
+        raise InvalidSize("The {} {} is more than 8 EiB.".format(what, quoted(value)))
     return number
 
 

@@ -2,7 +2,7 @@
 
 from collections import namedtuple
 
-from saltrbd.errors import InvalidSpec
+from saltrbd.errors import InvalidSpec, quoted
 
 # Ceph takes nearly any byte in a name; these would make a spec ambiguous or break a line of a log, a fstab or a unit.
 _SEPARATORS = "/@"
@@ -36,15 +36,15 @@ class Spec(namedtuple("Spec", "pool namespace image snapshot")):
 def check_name(name, what="name"):
     """Return ``name`` if it can be a pool, namespace, image or snapshot name, else raise :class:`InvalidSpec`."""
     if not isinstance(name, str):
-        raise InvalidSpec("The {} must be text, not {!r}; put it in quotes.".format(what, name))
+        raise InvalidSpec("The {} must be text, not {}; put it in quotes.".format(what, quoted(name)))
     if not name:
         raise InvalidSpec("The {} is empty.".format(what))
     if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME:
-        raise InvalidSpec("The {} {!r} is longer than {} bytes.".format(what, name, MAX_NAME))
+        raise InvalidSpec("The {} {} is longer than {} bytes.".format(what, quoted(name), MAX_NAME))
     if any(char in _SEPARATORS or char.isspace() or not char.isprintable() for char in name):
-        raise InvalidSpec("The {} {!r} holds '/', '@', white space or an unprintable character.".format(what, name))
+        raise InvalidSpec("The {} {} holds '/', '@', white space or an unprintable character.".format(what, quoted(name)))
     if name.startswith("-"):
-        raise InvalidSpec("The {} {!r} begins with '-', which a command would take for an option.".format(what, name))
+        raise InvalidSpec("The {} {} begins with '-', which a command would take for an option.".format(what, quoted(name)))
     return name
 
 
@@ -58,23 +58,21 @@ def parse(text, pool=None, namespace=None):
     if isinstance(text, Spec):
         return text
     if not isinstance(text, str):
-        raise InvalidSpec("An image must be named as text, pool[/namespace]/image[@snapshot], not {!r}.".format(text))
+        raise InvalidSpec("An image must be named as text, pool[/namespace]/image[@snapshot], not {}.".format(quoted(text)))
     path, at, snapshot = text.partition("@")
     if at:
-        check_name(snapshot, "snapshot name in {!r}".format(text))
+        check_name(snapshot, "snapshot name in {}".format(quoted(text)))
     parts = path.split("/")
     if len(parts) > 3:
-        raise InvalidSpec("{!r} has more than pool/namespace/image before its snapshot.".format(text))
+        raise InvalidSpec("{} has more than pool/namespace/image before its snapshot.".format(quoted(text)))
     if len(parts) == 1:
         if not pool:
             raise InvalidSpec(
-                "{!r} names no pool: write pool/image, or set ceph:pool in the pillar or the minion's configuration.".format(
-                    text
-                )
+                "{} names no pool: write pool/image, or set ceph:pool in the pillar or the minion's configuration.".format(quoted(text))
             )
         parts = [pool, namespace, parts[0]] if namespace else [pool, parts[0]]
     for part, what in zip(parts, ("pool", "namespace" if len(parts) == 3 else "image name", "image name")):
-        check_name(part, "{} in {!r}".format(what, text))
+        check_name(part, "{} in {}".format(what, quoted(text)))
     return Spec(parts[0], parts[1] if len(parts) == 3 else "", parts[-1], snapshot)
 
 
