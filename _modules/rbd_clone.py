@@ -2,8 +2,7 @@
 Ceph RBD clones: make one from a snapshot, read its parent, list an image's children.
 """
 
-from saltrbd import client, clone, settings, spec
-from saltrbd.image import child_name, desired
+from saltrbd import client, clone, image, settings, spec
 
 __virtualname__ = "rbd_clone"
 
@@ -45,8 +44,10 @@ def create(
     number = clone.check_format(clone_format)
     if number == "auto":
         number = clone.choose_format(number, ceph.call("cluster_info"))
-    want = desired(None, features, object_size, stripe_unit, stripe_count, data_pool, metadata, config)
+    want = image.desired(None, features, object_size, stripe_unit, stripe_count, data_pool, metadata, config)
     del want["size"]
+    for key in ("metadata", "config"):
+        want[key] = {item: value for item, value in (want[key] or {}).items() if value is not None}
     source = spec.parse_snapshot(parent, chosen.pool, chosen.namespace)
     target = spec.parse_image(name, chosen.pool, chosen.namespace)
     return ceph.call("clone_create", target, parent=source.where(), clone_format=number, **want)["id"]
@@ -82,7 +83,7 @@ def children(name):
     wanted = spec.parse(name, chosen.pool, chosen.namespace)
     facts = client.get(chosen).call("image_info", wanted.head, children=True)
     return {
-        "{}@{}".format(wanted.head, item["name"]): [child_name(child) for child in item["children"]]
+        "{}@{}".format(wanted.head, item["name"]): [image.child_name(child) for child in item["children"]]
         for item in facts["snapshots"]
         if item["children"] and wanted.snapshot in ("", item["name"])
     }

@@ -7,9 +7,8 @@ Busy, PermissionDenied, CephTimeout (after ``rbd:timeout`` seconds, 30 by defaul
 more.
 """
 
-from saltrbd import client, device, lineage, owner, settings, spec
-from saltrbd.errors import ImageNotFound
-from saltrbd.image import desired
+from saltrbd import client, device, errors, features, image, lineage, owner, settings, spec
+from saltrbd.errors import ImageNotFound, InvalidArgument
 
 __virtualname__ = "rbd_image"
 __func_alias__ = {"list_": "list"}
@@ -32,6 +31,25 @@ def _spec(name):
     return spec.parse_image(name, chosen.pool, chosen.namespace)
 
 
+def _where(pool, namespace):
+    """Return the pool and namespace that are asked for, the configured ones where none are."""
+    chosen = _settings()
+    pool = chosen.pool if pool is None else pool
+    namespace = chosen.namespace if namespace is None else namespace
+    return {
+        "pool": spec.check_name(pool, "pool"),
+        "namespace": "" if namespace == "" else spec.check_name(namespace, "namespace"),
+    }
+
+
+def _new(size, features, object_size, stripe_unit, stripe_count, data_pool, metadata, config):
+    """Return the checked arguments of an image or clone that is made; what shall not be there needs no removal."""
+    want = image.desired(size, features, object_size, stripe_unit, stripe_count, data_pool, metadata, config)
+    for key in ("metadata", "config"):
+        want[key] = {name: value for name, value in (want[key] or {}).items() if value is not None}
+    return want
+
+
 def list_(pool=None, namespace=None):
     """
     Return the names of the images of a pool (``ceph:pool`` where none is given) and namespace.
@@ -43,9 +61,7 @@ def list_(pool=None, namespace=None):
         salt '*' rbd_image.list
         salt '*' rbd_image.list tenx-k8s namespace=volumes
     """
-    chosen = _settings()
-    where = {"pool": pool or chosen.pool, "namespace": namespace if namespace is not None else chosen.namespace}
-    return [item["name"] for item in client.get(chosen).batch([("image_list", where)])[0].get()]
+    return [item["name"] for item in _ceph().call("image_list", **_where(pool, namespace))]
 
 
 def info(name, children=False, users=False, usage=False):
@@ -109,8 +125,20 @@ def namespaces(pool=None):
 
         salt '*' rbd_image.namespaces rbd
     """
-    chosen = _settings()
-    return client.get(chosen).batch([("namespace_list", {"pool": pool or chosen.pool})])[0].get()
+    return _ceph().call("namespace_list", pool=_where(pool, None)["pool"])
+
+
+def config_keys(pool=None):
+    """
+    Return the names of Ceph's options that an image can override: what ``config`` of a state may hold.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.config_keys
+    """
+    return _ceph().call("config_keys", pool=_where(pool, None)["pool"])
 
 
 def create(
@@ -133,7 +161,9 @@ def create(
 
         salt '*' rbd_image.create rbd/db 10G features='[layering, exclusive-lock]'
     """
-    want = desired(size, features, object_size, stripe_unit, stripe_count, data_pool, metadata, config)
+    if size is None:
+        raise InvalidArgument("An image is made with a size, such as 10G.")
+    want = _new(size, features, object_size, stripe_unit, stripe_count, data_pool, metadata, config)
     return _ceph().call("image_create", _spec(name), **want)["id"]
 
 
@@ -147,7 +177,8 @@ def resize(name, size, allow_shrink=False):
 
         salt '*' rbd_image.resize rbd/db 20G
     """
-    _ceph().call("image_resize", _spec(name), size=desired(size)["size"], allow_shrink=allow_shrink)
+    image.flag(allow_shrink, "allow_shrink")
+    _ceph().call("image_resize", _spec(name), size=image.size.parse(size), allow_shrink=allow_shrink)
     return True
 
 
@@ -161,7 +192,10 @@ def set_features(name, enable=(), disable=()):
 
         salt '*' rbd_image.set_features rbd/db disable='[journaling]'
     """
-    _ceph().call("image_features", _spec(name), enable=list(enable), disable=list(disable))
+    moves = {
+        key: features.check_names(image.names(value, key)) for key, value in (("enable", enable), ("disable", disable))
+    }
+    _ceph().call("image_features", _spec(name), **moves)
     return True
 
 
@@ -189,7 +223,8 @@ def set_metadata(name, put=None, remove=()):
 
         salt '*' rbd_image.set_metadata rbd/db put='{owner: platform}' remove='[old]'
     """
-    _ceph().call("image_metadata", _spec(name), put=desired(metadata=put)["metadata"], remove=list(remove))
+    put, remove = _put_and_remove(image.desired(metadata=put)["metadata"], remove)
+    _ceph().call("image_metadata", _spec(name), put=put, remove=remove)
     return True
 
 
@@ -203,13 +238,21 @@ def set_config(name, put=None, remove=()):
 
         salt '*' rbd_image.set_config rbd/db put='{rbd_qos_iops_limit: 1000}'
     """
-    _ceph().call("image_config", _spec(name), put=desired(config=put)["config"], remove=list(remove))
+    put, remove = _put_and_remove(image.desired(config=put)["config"], remove)
+    _ceph().call("image_config", _spec(name), put=put, remove=remove)
     return True
+
+
+def _put_and_remove(values, remove):
+    """Return what to set and what to remove; a value of None is a removal too."""
+    values = values or {}
+    gone = image.names(remove, "remove") + [key for key, value in values.items() if value is None]
+    return {key: value for key, value in values.items() if value is not None}, gone
 
 
 def remove(name):
     """
-    Remove an image at once, past the trash. The data is gone. Raises Busy while it has snapshots or users.
+    Remove an image at once, past the trash. The data is gone. Raises Refused while it has clones, users, locks or snapshots.
 
     CLI Example:
 
@@ -217,13 +260,22 @@ def remove(name):
 
         salt '*' rbd_image.remove rbd/db
     """
+    _refuse(name, trash=False)
     _ceph().call("image_remove", _spec(name))
     return True
 
 
+def _refuse(name, **how):
+    """Raise :class:`Refused` with everything that stands in the way of a removal: librbd itself guards less."""
+    refusals = image.plan_absent(_spec(name), info(name, children=True, users=True), **how).refusals
+    if refusals:
+        raise errors.Refused(" ".join(refusals))
+
+
 def trash(name, delay=0):
     """
-    Move an image to the trash, where it cannot be purged for ``delay`` seconds.
+    Move an image to the trash, where it cannot be purged for ``delay`` seconds. Raises Refused while it has clones, users
+    or locks.
 
     CLI Example:
 
@@ -231,6 +283,9 @@ def trash(name, delay=0):
 
         salt '*' rbd_image.trash rbd/db delay=86400
     """
+    if isinstance(delay, bool) or not isinstance(delay, int) or not 0 <= delay < 2**31:
+        raise InvalidArgument("The delay must be seconds, 0 or more, not {}.".format(errors.quoted(delay)))
+    _refuse(name, trash=True)
     _ceph().call("trash_move", _spec(name), delay=delay)
     return True
 
@@ -245,14 +300,12 @@ def trash_list(pool=None, namespace=None):
 
         salt '*' rbd_image.trash_list
     """
-    chosen = _settings()
-    where = {"pool": pool or chosen.pool, "namespace": namespace if namespace is not None else chosen.namespace}
-    return client.get(chosen).batch([("trash_list", where)])[0].get()
+    return _ceph().call("trash_list", **_where(pool, namespace))
 
 
 def trashed(name):
     """
-    Return the trash's entries of one image's name, each with the facts of its image.
+    Return the trash's entries of one image's name, each with the facts of its image, with children and users.
 
     CLI Example:
 
@@ -262,7 +315,8 @@ def trashed(name):
     """
     where = _spec(name)
     entries = [item for item in trash_list(where.pool, where.namespace) if item["name"] == where.image]
-    facts = _ceph().batch([("image_info", dict(where.where(), image_id=item["id"])) for item in entries])
+    ask = [dict(where.where(), image_id=item["id"], children="formats", users=True) for item in entries]
+    facts = _ceph().batch([("image_info", item) for item in ask])
     return [dict(item, facts=outcome.get()) for item, outcome in zip(entries, facts)]
 
 
@@ -276,7 +330,7 @@ def restore(name, image_id):
 
         salt '*' rbd_image.restore rbd/db 10379aa3159c
     """
-    _ceph().call("trash_restore", _spec(name), image_id=image_id)
+    _ceph().call("trash_restore", _spec(name), image_id=str(image_id))
     return True
 
 
@@ -294,4 +348,5 @@ def tree(pool=None):
         salt-call --local rbd_image.tree
     """
     ceph = _ceph()
-    return lineage.draw(*lineage.read(ceph, [pool] if pool else None), device.mapped_list(ceph))
+    pools = None if pool is None else [spec.check_name(pool, "pool")]
+    return lineage.draw(*lineage.read(ceph, pools), device.mapped_list(ceph))

@@ -5,9 +5,8 @@ The monitor hands out snapshot ids once per ``paxos_propose_interval`` (1 s), so
 200 s, and 200 at once take 2 s. Wherever a name is taken, a list is too.
 """
 
-from saltrbd import client, freeze, settings, snapshot, spec
+from saltrbd import client, freeze, image, settings, snapshot, spec
 from saltrbd.errors import CephError, FreezeFailed, Refused, SnapshotNotFound
-from saltrbd.image import child_name
 
 __virtualname__ = "rbd_snapshot"
 __func_alias__ = {"list_": "list"}
@@ -92,9 +91,10 @@ def create(name, images=None, protect=False, consistency="auto"):
         salt '*' rbd_snapshot.create snap1 images='[rbd/rbd0001, rbd/rbd0002]' protect=True
     """
     snapshot.check_consistency(consistency)
+    image.flag(protect, "protect")
     wanted = _specs(name, images)
     targets, reasons = ({}, {}) if consistency == "crash" else _targets([item.head for item in wanted])
-    blocked = ["{} cannot be frozen: {}.".format(image, reason) for image, reason in sorted(reasons.items()) if reason]
+    blocked = ["{} cannot be frozen: {}.".format(head, reason) for head, reason in sorted(reasons.items()) if reason]
     if consistency == "filesystem" and blocked:
         raise FreezeFailed(" ".join(blocked))
     if not targets:
@@ -128,15 +128,15 @@ def freezable(images):
         salt '*' rbd_snapshot.freezable '[rbd/rbd0001]'
     """
     chosen = _settings()
-    wanted = [spec.parse_image(image, chosen.pool, chosen.namespace) for image in images]
-    return {str(image): reason for image, reason in _targets(wanted)[1].items()}
+    wanted = [spec.parse_image(item, chosen.pool, chosen.namespace) for item in images]
+    return {str(head): reason for head, reason in _targets(wanted)[1].items()}
 
 
 def _targets(images):
     """Return ({spec: target}, {spec: None or reason})."""
     found = freeze.targets(client.get(_settings()), images, __opts__)
-    targets = {image: target for image, target in found.items() if not isinstance(target, str)}
-    return targets, {image: target if isinstance(target, str) else None for image, target in found.items()}
+    targets = {head: target for head, target in found.items() if not isinstance(target, str)}
+    return targets, {head: target if isinstance(target, str) else None for head, target in found.items()}
 
 
 def _undo(wanted, protect):
@@ -159,7 +159,7 @@ def remove(name, images=None, with_clones=False):
         salt '*' rbd_snapshot.remove rbd/rbd0001@snap1
     """
     wanted = _specs(name, images)
-    if not with_clones:
+    if not image.flag(with_clones, "with_clones"):
         _refuse_clones(wanted)
     _all("snapshot_remove", wanted)
     return True
@@ -170,7 +170,7 @@ def _refuse_clones(wanted):
     blocked = []
     for item, outcome in zip(wanted, facts):
         found = snapshot.find(outcome.get(), item.snapshot)
-        names = [child_name(child) for child in (found or {}).get("children", ())]
+        names = [image.child_name(child) for child in (found or {}).get("children", ())]
         if names:
             blocked.append("{} is not removed, because these clones hang on it: {}.".format(item, ", ".join(names)))
     if blocked:

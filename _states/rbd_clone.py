@@ -46,9 +46,9 @@ def present(
         1, 2 or auto: 2 where the cluster's require_min_compat_client is mimic or newer, else 1. Format 1 needs a
         protected parent, which the dry run tells too. A clone that exists in another declared format is an error.
     features, object_size, stripe_unit, stripe_count, data_pool, metadata, config
-        As for ``rbd_image.present``. A clone begins with its parent's metadata and config.
+        As for ``rbd_image.present``. What is not declared, a clone takes over from its parent; its metadata and config too.
     """
-    known = converge.planned(__context__, __opts__["test"], globals().get("__instance_id__"))
+    known = converge.known(globals())
 
     def look():
         chosen = settings.load(__opts__, __pillar__)
@@ -57,13 +57,16 @@ def present(
         want = image.desired(size, features, object_size, stripe_unit, stripe_count, data_pool, metadata, config)
         number = clone.check_format(clone_format)
         found = facts.images(__salt__["rbd_image.info"], known, sorted({wanted, source.head}))
-        if found[wanted] is not None:
-            return clone.plan_present(wanted, found[wanted], source, None, want, number, None)
+        current, above = found[wanted], found[source.head]
+        refused = image.unknown_config(wanted, current, want, __salt__["rbd_image.config_keys"])
+        if current is not None:
+            plan = clone.plan_present(wanted, current, source, above, want, number, None)
+            return converge.merge([plan, converge.Plan(refusals=refused)])
         cluster = __salt__["rbd_image.cluster"]()
-        missing = image.missing_places(wanted, want, cluster, __salt__["rbd_image.namespaces"])
-        if missing:
-            return converge.Plan(refusals=missing)
-        return clone.plan_present(wanted, None, source, found[source.head], want, number, cluster)
+        refused += image.missing_places(wanted, want, cluster, __salt__["rbd_image.namespaces"])
+        if refused:
+            return converge.Plan(refusals=refused)
+        return clone.plan_present(wanted, None, source, above, want, number, cluster)
 
     return converge.converge(name, __opts__["test"], look, _act, known, "{} is a clone of {}.".format(name, parent))
 

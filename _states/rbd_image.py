@@ -60,27 +60,36 @@ def present(
         When the image is absent and one of its name lies in the trash: None refuses, True brings it back, False makes a
         new one, an id brings that one back.
 
-    What only trying can tell: whether the cluster has room, whether a data pool takes overwrites, and whether Ceph knows
-    a ``config`` key.
+    What only trying can tell: whether the Ceph user may write, whether the cluster has room, whether a data pool takes
+    overwrites, and whether Ceph takes a ``config`` key's value.
     """
-    known = converge.planned(__context__, __opts__["test"], globals().get("__instance_id__"))
+    known = converge.known(globals())
 
     def look():
         chosen = settings.load(__opts__, __pillar__)
         wanted = spec.parse_image(name, chosen.pool, chosen.namespace)
         want = image.desired(size, features, object_size, stripe_unit, stripe_count, data_pool, metadata, config)
+        image.flag(allow_shrink, "allow_shrink")
+        image.check_restore(restore_from_trash)
         current = facts.images(__salt__["rbd_image.info"], known, [wanted])[wanted]
+        refused = image.unknown_config(wanted, current, want, __salt__["rbd_image.config_keys"])
         if current is not None:
-            return image.plan_present(wanted, current, want, allow_shrink)
+            plan = image.plan_present(wanted, current, want, allow_shrink)
+            return converge.merge([plan, converge.Plan(refusals=refused)])
         cluster = __salt__["rbd_image.cluster"]()
-        missing = image.missing_places(wanted, want, cluster, __salt__["rbd_image.namespaces"])
-        if missing:
-            return converge.Plan(refusals=missing)
-        gone = ("image", str(wanted)) in known
-        trashed = [] if restore_from_trash is False or gone else __salt__["rbd_image.trashed"](str(wanted))
+        refused += image.missing_places(wanted, want, cluster, __salt__["rbd_image.namespaces"])
+        if refused:
+            return converge.Plan(refusals=refused)
+        trashed = [] if restore_from_trash is False else _trashed(wanted, known)
         return image.plan_present(wanted, None, want, allow_shrink, restore_from_trash, trashed, cluster)
 
     return converge.converge(name, __opts__["test"], look, _act, known, "{} is as declared.".format(name))
+
+
+def _trashed(wanted, known):
+    """What of this name lies in the trash, with what this dry run would have moved there."""
+    planned = known.get(("trash", str(wanted)))
+    return __salt__["rbd_image.trashed"](str(wanted)) + ([planned] if planned else [])
 
 
 def absent(name, trash=True):
@@ -97,11 +106,12 @@ def absent(name, trash=True):
             - name: rbd/old
             - trash: False
     """
-    known = converge.planned(__context__, __opts__["test"], globals().get("__instance_id__"))
+    known = converge.known(globals())
 
     def look():
         chosen = settings.load(__opts__, __pillar__)
         wanted = spec.parse_image(name, chosen.pool, chosen.namespace)
+        image.flag(trash, "trash")
         current = facts.images(__salt__["rbd_image.info"], known, [wanted], children=True, users=True)[wanted]
         return image.plan_absent(wanted, current, trash)
 

@@ -14,7 +14,7 @@ Ceph RBD snapshots as desired state, of one image or of many at once.
         - images: [rbd/a, rbd/b, rbd/c]
 """
 
-from saltrbd import converge, facts, settings, snapshot
+from saltrbd import converge, facts, image, settings, snapshot
 
 __virtualname__ = "rbd_snapshot"
 
@@ -100,17 +100,17 @@ def absent(name, images=None, with_clones=False):
     """
 
     def plan(wanted, found, known):
-        return snapshot.plan_absent(wanted, found, with_clones)
+        return snapshot.plan_absent(wanted, found, image.flag(with_clones, "with_clones"))
 
     return _state(name, images, plan, "{} is absent.".format(_what(name, images)), children=True)
 
 
 def _what(name, images):
-    return name if images is None else "The snapshot {} of {} images".format(name, len(images))
+    return name if images is None else "The snapshot {} of all the images".format(name)
 
 
 def _state(name, images, plan, same, **more):
-    known = converge.planned(__context__, __opts__["test"], globals().get("__instance_id__"))
+    known = converge.known(globals())
 
     def look():
         chosen = settings.load(__opts__, __pillar__)

@@ -1,9 +1,9 @@
 """Clones as desired state: an image with one declared parent."""
 
 from saltrbd import image as images
-from saltrbd import size, snapshot
+from saltrbd import features, size, snapshot
 from saltrbd.converge import Plan, change
-from saltrbd.errors import InvalidArgument
+from saltrbd.errors import InvalidArgument, quoted
 from saltrbd.spec import Spec
 
 # The first Ceph release whose clients can all read format-2 clones.
@@ -16,7 +16,7 @@ def check_format(value):
         return "auto"
     if value in (1, 2, "1", "2") and not isinstance(value, bool):
         return int(value)
-    raise InvalidArgument("The clone_format must be auto, 1 or 2, not {!r}.".format(value))
+    raise InvalidArgument("The clone_format must be auto, 1 or 2, not {}.".format(quoted(value)))
 
 
 def choose_format(declared, cluster):
@@ -35,28 +35,31 @@ def plan_present(spec, current, parent, parent_image, want, declared_format, clu
     ``current``: the clone's facts or None; ``parent_image``: the facts of the parent's image or None.
     """
     if current is not None:
-        return _plan_drift(spec, current, parent, want, declared_format)
+        return _plan_drift(spec, current, parent, parent_image, want, declared_format)
     missing = _missing(spec, parent, parent_image)
     if missing:
         return Plan(refusals=[missing])
     found = snapshot.find(parent_image, parent.snapshot)
     number = choose_format(declared_format, cluster)
+    refused = []
     if number == 1 and not found["protected"]:
-        return Plan(
-            refusals=[
-                "{0} cannot be cloned to {1}: a clone of format 1 needs a protected parent. Declare rbd_snapshot.protected "
-                "for {0}, or clone_format: 2 here.".format(parent, spec)
-            ]
+        refused.append(
+            "{0} cannot be cloned to {1}: a clone of format 1 needs a protected parent. Declare rbd_snapshot.protected "
+            "for {0}, or clone_format: 2 here.".format(parent, spec)
         )
     if want["size"] is not None and want["size"] < found["size"]:
-        return Plan(
-            refusals=[
-                "{}: its parent {} has {}, and a clone cannot begin with less than that; {} is declared.".format(
-                    spec, parent, size.show(found["size"]), size.show(want["size"])
-                )
-            ]
+        refused.append(
+            "{}: its parent {} has {}, and a clone cannot begin with less than that; {} is declared.".format(
+                spec, parent, size.show(found["size"]), size.show(want["size"])
+            )
         )
-    return _plan_clone(spec, parent, found, want, number, cluster)
+    if want["features"] is not None and "layering" not in want["features"]:
+        refused.append("{}: a clone needs the feature layering, which its declared features lack.".format(spec))
+    facts = _planned_facts(parent, parent_image, found, want, number)
+    refused += images.layout_refusals(spec, facts)
+    if refused:
+        return Plan(refusals=refused)
+    return _plan_clone(spec, parent, found, want, facts)
 
 
 def _missing(spec, parent, parent_image):
@@ -71,40 +74,61 @@ def _missing(spec, parent, parent_image):
     return None
 
 
-def _plan_clone(spec, parent, found, want, number, cluster):
-    whole = dict(want, size=want["size"] or found["size"])
+def _planned_facts(parent, parent_image, found, want, number):
+    """Return the facts that the clone will have: what is not declared it takes over from its parent, even metadata and config."""
+    whole = {
+        "size": want["size"] or found["size"],
+        "features": features.visible(parent_image["features"]) if want["features"] is None else want["features"],
+    }
+    for key in ("object_size", "stripe_unit", "stripe_count"):
+        whole[key] = want[key] or parent_image[key]
+    if want["stripe_unit"] is None and parent_image["stripe_unit"] == parent_image["object_size"]:
+        whole["stripe_unit"] = whole["object_size"]  # the parent is not striped
+    whole["data_pool"] = want["data_pool"]
+    for key in ("metadata", "config"):
+        whole[key] = dict(parent_image[key], **(want[key] or {}))
+    facts = images.planned_facts(whole, None, dict(parent.where(), id=None, overlap=found["size"], trash=False))
+    facts["clone_format"] = number
+    return facts
+
+
+def _plan_clone(spec, parent, found, want, facts):
+    whole = dict(want, size=facts["size"])
     fields = images.creation(whole)
     fields["parent"] = change(None, str(parent))
-    fields["clone_format"] = change(None, number)
+    fields["clone_format"] = change(None, facts["clone_format"])
     arguments = {key: value for key, value in want.items() if value is not None and key != "size"}
     for key in ("metadata", "config"):
         arguments[key] = {name: value for name, value in (want[key] or {}).items() if value is not None}
-    steps = [("rbd_clone.create", dict(arguments, name=str(spec), parent=str(parent), clone_format=number))]
+    create = dict(arguments, name=str(spec), parent=str(parent), clone_format=facts["clone_format"])
+    steps = [("rbd_clone.create", create)]
     if whole["size"] > found["size"]:
         steps.append(("rbd_image.resize", {"name": str(spec), "size": whole["size"]}))
     for key in ("metadata", "config"):  # a clone takes over its parent's
         gone = sorted(name for name, value in (want[key] or {}).items() if value is None)
         if gone:
             steps.append(("rbd_image.set_" + key, {"name": str(spec), "put": {}, "remove": gone}))
-    facts = images.planned_facts(whole, cluster, dict(parent.where(), id=None, overlap=found["size"]))
-    facts["clone_format"] = number
     return Plan(steps=steps, changes={str(spec): fields}, planned={("image", str(spec)): facts})
 
 
-def _plan_drift(spec, current, parent, want, declared_format):
+def _plan_drift(spec, current, parent, parent_image, want, declared_format):
     refused = []
     have = parent_of(current)
     if have is None:
         refused.append("{} exists and has no parent, where {} is declared. Was it flattened, or made as an image?".format(spec, parent))
     elif have != parent:
         refused.append("{} is a clone of {}, not of {} as declared. A clone's parent cannot be changed.".format(spec, have, parent))
+    elif current["parent"]["trash"] and parent_image and snapshot.find(parent_image, parent.snapshot):
+        refused.append(
+            "{} is a clone of an older snapshot {} that was removed since, not of the one that is there now.".format(spec, parent)
+        )
     if have is not None and declared_format != "auto" and current["clone_format"] != declared_format:
         refused.append(
             "{}: clone_format is {} and cannot be changed to {}.".format(spec, current["clone_format"], declared_format)
         )
     drift = images.plan_drift(spec, current, want)
     if refused or drift.refusals:
-        return Plan(refusals=refused + drift.refusals)
+        return Plan(changes=drift.changes, refusals=refused + drift.refusals)
     return drift
 
 

@@ -10,6 +10,8 @@ from saltrbd.errors import RbdError
 
 # What earlier states of the same dry run would make lives in Salt's context under this key.
 _CONTEXT = "saltrbd.planned"
+# The key in the result of a state that ran in a process of its own.
+_RESULT = "planned"
 
 
 class Plan(namedtuple("Plan", "steps changes refusals planned notes")):
@@ -43,25 +45,53 @@ def merge(plans):
     return whole
 
 
-def planned(context, test, run):
-    """Return the facts that earlier states of this dry run planned: {key: facts}, to be asked before the cluster is.
+class Known(dict):
+    """What earlier states of a dry run would make: {key: facts}. ``parallel``: this state runs in a process of its own."""
 
-    ``run`` identifies the run (Salt's ``__instance_id__``); without one, and in a real run, nothing is remembered.
+    parallel = False
+
+    def take(self, planned):
+        """Remember what a state would make. An image that goes takes its snapshots along."""
+        for (kind, name), facts in planned.items():
+            if kind == "image" and facts is None:
+                for key in [key for key in self if key[0] == "snapshot" and key[1].startswith(name + "@")]:
+                    del self[key]
+        self.update(planned)
+
+
+def known(scope):
+    """Return the :class:`Known` facts of this dry run, to be asked before the cluster is. ``scope``: the state module's ``globals()``.
+
+    In a real run, and where Salt gives the run no ``__instance_id__``, nothing is remembered. A state with ``parallel: True``
+    runs in a forked child, whose memory goes with it: its facts come back as part of its result.
     """
-    if not test or not run:
-        context.pop(_CONTEXT, None)
-        return {}
-    kept = context.get(_CONTEXT)
+    run = scope.get("__instance_id__")
+    if not scope["__opts__"]["test"] or not run:
+        scope["__context__"].pop(_CONTEXT, None)
+        return Known()
+    kept = scope["__context__"].get(_CONTEXT)
     if kept is None or kept[0] != run:
-        kept = context[_CONTEXT] = (run, {})
-    return kept[1]
+        kept = scope["__context__"][_CONTEXT] = (run, Known(), set())
+    _, facts, read = kept
+    running = scope.get("__running__") or {}
+    for tag, result in running.items():
+        if _RESULT in result and tag not in read:
+            read.add(tag)
+            facts.take({tuple(key): value for key, value in result[_RESULT].copy()})
+    facts.parallel = bool((scope.get("__low__") or {}).get("parallel"))
+    return facts
+
+
+def planned(context, test, run):
+    """The older way to ask :func:`known`."""
+    return known({"__context__": context, "__opts__": {"test": test}, "__instance_id__": run})
 
 
 def converge(name, test, look, act, known, same):
     """Make it so and return the state's result.
 
     ``look()`` reads the facts and returns a :class:`Plan`; ``act(function, arguments)`` carries out one step and may
-    return a sentence for the comment; ``known`` is the dictionary of :func:`planned`; ``same`` is the comment when nothing is to be done.
+    return a sentence for the comment; ``known`` is what :func:`known` gave; ``same`` is the comment when nothing is to be done.
     """
     try:
         plan = look()
@@ -70,11 +100,14 @@ def converge(name, test, look, act, known, same):
     if plan.refusals:
         return _result(name, False, {}, plan.refusals)
     if test:
-        known.update(plan.planned)
+        known.take(plan.planned)
     if not plan.changes:
         return _result(name, True, {}, [same] + plan.notes)
     if test:
-        return _result(name, None, plan.changes, [_sentence("Would change", plan.changes)] + plan.notes)
+        result = _result(name, None, plan.changes, [_sentence("Would change", plan.changes)] + plan.notes)
+        if known.parallel:
+            result[_RESULT] = [[list(key), facts] for key, facts in plan.planned.items()]
+        return result
     said, failure = [], None
     try:
         for function, arguments in plan.steps:

@@ -6,65 +6,81 @@ from saltrbd import spec as specs
 def images(info, known, wanted, **more):
     """Return {image spec: facts or None} for the image specs ``wanted``.
 
-    ``info`` is the execution function ``rbd_image.info``; ``known`` is from ``converge.planned``; ``more`` are its
+    ``info`` is the execution function ``rbd_image.info``; ``known`` is from ``converge.known``; ``more`` are its
     further arguments (children, users).
     """
-    ask = [spec for spec in wanted if ("image", str(spec)) not in known]
-    found = info([str(spec) for spec in ask], **more) if ask else {}
-    result = {}
-    for spec in wanted:
-        facts = known.get(("image", str(spec)), found.get(str(spec)))
-        result[spec] = _with_planned(spec, facts, known) if known and facts else facts
-    return result
+    ask = [str(spec) for spec in wanted if _may_be_there(known, spec)]
+    found = info(ask, **more) if ask else {}
+    return {spec: _as_planned(spec, found.get(str(spec)), known) if known else found[str(spec)] for spec in wanted}
 
 
-def _with_planned(spec, facts, known):
-    """Return the facts with the snapshots and clones that this dry run planned, and without those it would remove."""
-    snapshots = {item["name"]: dict(item) for item in facts["snapshots"]}
-    for (kind, name), planned in known.items():
-        if kind != "snapshot":
-            continue
-        snapshot = specs.parse(name)
-        if snapshot.head != spec:
-            continue
-        if planned is None:
-            snapshots.pop(snapshot.snapshot, None)
-            continue
-        blank = {"name": snapshot.snapshot, "id": None, "size": facts["size"], "type": "user", "protected": False, "children": []}
-        snapshots[snapshot.snapshot] = dict(snapshots.get(snapshot.snapshot, blank), **planned)
-    for item in snapshots.values():
-        item["children"] = _children(spec, item, known)
-    facts = dict(facts, snapshots=list(snapshots.values()))
+def _may_be_there(known, spec):
+    """False for an image that this dry run would remove, or would make."""
+    planned = known.get(("image", str(spec)), {"id": ""})
+    return planned is not None and planned["id"] is not None
+
+
+def _as_planned(spec, facts, known):
+    """Return the facts with what this dry run would have changed: of the image, its snapshots, clones and mappings."""
+    planned = known.get(("image", str(spec)), facts)
+    if planned is None:
+        return None
+    if facts is not None:  # who uses it, and what hangs on it, only the cluster tells
+        kept = ("snapshots", "watchers", "locks", "group")
+        planned = dict(facts, **{key: value for key, value in planned.items() if key not in kept})
+    snapshots = [_snapshot(spec, item, known) for item in _with_new_ones(spec, planned, known)]
+    planned = dict(planned, snapshots=[item for item in snapshots if item is not None])
     if known.get(("device", str(spec)), True) is None:  # unmapped by then
         for kind in ("watchers", "locks"):
-            facts[kind] = [item for item in facts.get(kind, ()) if not item.get("here")]
-    return facts
+            planned[kind] = [item for item in planned.get(kind, ()) if not item.get("here")]
+    return planned
+
+
+def _with_new_ones(spec, facts, known):
+    items = {item["name"]: item for item in facts["snapshots"]}
+    for (kind, name), planned in known.items():
+        head, _, snapshot = name.partition("@")
+        if kind != "snapshot" or head != str(spec):
+            continue
+        if planned is None:
+            items.pop(snapshot, None)
+            continue
+        blank = {"name": snapshot, "id": None, "size": facts["size"], "type": "user", "protected": False, "children": []}
+        made = planned.get("id", True) is None
+        items[snapshot] = dict(blank if made else items.get(snapshot, blank), **planned)
+    return items.values()
+
+
+def _snapshot(spec, item, known):
+    """Return the snapshot's facts with its clones; None for one in Ceph's trash whose last clone would be gone."""
+    children = _children(spec, item, known)
+    if item["type"] == "trash" and item.get("children") and not children:
+        return None
+    return dict(item, children=children)
 
 
 def _children(spec, item, known):
-    kept = []
-    for child in item.get("children", ()):
-        name = str(specs.Spec(child["pool"], child["namespace"], child["image"], ""))
-        if child["trash"] or known.get(("image", name), child) is not None:
-            kept.append(child)
+    kept = [_child(child, known) for child in item.get("children", ())]
+    kept = [child for child in kept if child is not None]
     for (kind, name), facts in known.items():
-        if kind != "image" or not facts or not facts["parent"]:
+        # Clones that are on the cluster are among the children already.
+        entry = facts["facts"] if facts and kind == "trash" else facts
+        if kind not in ("image", "trash") or not entry or entry["id"] is not None or not entry["parent"]:
             continue
-        parent, clone = facts["parent"], specs.parse(name)
-        where = specs.Spec(parent["pool"], parent["namespace"], parent["image"], "")
-        if where != spec or parent["snapshot"] != item["name"] or any(child["image"] == clone.image for child in kept):
-            continue
-        kept.append(
-            {
-                "pool": clone.pool,
-                "namespace": clone.namespace,
-                "image": clone.image,
-                "id": None,
-                "trash": False,
-                "clone_format": facts["clone_format"],
-            }
-        )
+        parent, clone = entry["parent"], specs.parse(name)
+        if specs.Spec(parent["pool"], parent["namespace"], parent["image"], parent["snapshot"]) == spec._replace(snapshot=item["name"]):
+            kept.append(dict(clone.where(), id=None, trash=kind == "trash", clone_format=entry["clone_format"]))
     return kept
+
+
+def _child(child, known):
+    """Return a clone's facts as this dry run would leave it, None where it would be gone."""
+    name = str(specs.Spec(child["pool"], child["namespace"], child["image"], ""))
+    planned = known.get(("image", name), child)
+    if child["trash"] or (planned and planned["id"] == child["id"]):
+        return child
+    trashed = known.get(("trash", name))
+    return dict(child, trash=True) if trashed and trashed["id"] == child["id"] else None
 
 
 def mounted(known):

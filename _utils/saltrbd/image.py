@@ -2,10 +2,14 @@
 
 from saltrbd import features, size
 from saltrbd.converge import Plan, change
-from saltrbd.errors import InvalidArgument
+from saltrbd.errors import InvalidArgument, quoted
 
 # Ceph takes an order from 12 (4 KiB) to 25 (32 MiB) for objects: rbd(8), --object-size.
 MIN_OBJECT, MAX_OBJECT = 4 << 10, 32 << 20
+# librbd refuses smaller ones.
+MIN_STRIPE_UNIT = 512
+# librbd makes no larger object map (cls_rbd's MAX_OBJECT_MAP_OBJECT_COUNT).
+MAX_MAPPED_OBJECTS = 256000000
 LAYOUT = ("object_size", "stripe_unit", "stripe_count", "data_pool")
 
 
@@ -33,10 +37,10 @@ def desired(
     _check_layout(want)
     for key in want["config"] or ():
         if not key.startswith("rbd_"):
-            raise InvalidArgument("The config key {!r} is not one of an image: they begin with rbd_.".format(key))
+            raise InvalidArgument("The config key {} is not one of an image: they begin with rbd_.".format(quoted(key)))
     for key in want["metadata"] or ():
         if key.startswith("conf_"):
-            raise InvalidArgument("The metadata key {!r} belongs to the image's config: declare it there.".format(key))
+            raise InvalidArgument("The metadata key {} belongs to the image's config: declare it there.".format(quoted(key)))
     return want
 
 
@@ -46,6 +50,8 @@ def _check_layout(want):
         raise InvalidArgument("The object_size {} is not a power of two from 4K to 32M.".format(size.show(number)))
     if (unit is None) != (count is None):
         raise InvalidArgument("Declare stripe_unit and stripe_count together: one needs the other.")
+    if unit is not None and unit < MIN_STRIPE_UNIT:
+        raise InvalidArgument("The stripe_unit {} is less than {} bytes.".format(size.show(unit), MIN_STRIPE_UNIT))
     if unit is not None and (number or MAX_OBJECT) % unit:
         raise InvalidArgument(
             "The stripe_unit {} does not divide the object_size {}.".format(size.show(unit), size.show(number or MAX_OBJECT))
@@ -55,15 +61,15 @@ def _check_layout(want):
 def _count(value):
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 2**32:
-        raise InvalidArgument("The stripe_count must be a number of objects, 1 or more, not {!r}.".format(value))
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**32:
+        raise InvalidArgument("The stripe_count must be a number of objects, 1 or more, not {}.".format(quoted(value)))
     return value
 
 
 def _text(value, what):
     if value is None or (isinstance(value, str) and value):
         return value
-    raise InvalidArgument("The {} must be a name, not {!r}.".format(what, value))
+    raise InvalidArgument("The {} must be a name, not {}.".format(what, quoted(value)))
 
 
 def _texts(value, what):
@@ -71,17 +77,52 @@ def _texts(value, what):
     if value is None:
         return None
     if not hasattr(value, "items"):
-        raise InvalidArgument("The {} must be a mapping of keys to values, not {!r}.".format(what, value))
+        raise InvalidArgument("The {} must be a mapping of keys to values, not {}.".format(what, quoted(value)))
     found = {}
     for key, item in value.items():
-        if not isinstance(key, str) or not key or "\0" in key:
-            raise InvalidArgument("The {} has a key that is no text: {!r}.".format(what, key))
+        if not isinstance(key, str) or not _storable(key):
+            raise InvalidArgument("The {} has a key that is no text: {}.".format(what, quoted(key)))
         if isinstance(item, bool):
             item = "true" if item else "false"  # as Ceph writes them
-        if item is not None and not isinstance(item, (str, int, float)):
-            raise InvalidArgument("The {} of {!r} must be text or a number, not {!r}.".format(what, key, item))
-        found[key] = None if item is None else str(item)
+        if item is not None and not isinstance(item, (int, float)) and not (isinstance(item, str) and _storable(item)):
+            raise InvalidArgument(
+                "The {} of {} must be text or a number, and not empty, not {}.".format(what, quoted(key), quoted(item))
+            )
+        try:
+            found[key] = None if item is None else str(item)
+        except ValueError:
+            raise InvalidArgument("The {} of {} is {}.".format(what, quoted(key), quoted(item)))
     return found
+
+
+def _storable(text):
+    """True for text that librbd keeps as it is: it cuts text at a NUL, and its bindings lose track of empty values."""
+    try:
+        return bool(text.encode("utf-8")) and "\0" not in text
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+
+
+def names(value, what):
+    """Return a list of names; text counts as names with commas between them, as the rbd command takes them."""
+    found = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(found, (list, tuple)) or not all(isinstance(name, str) and _storable(name) for name in found):
+        raise InvalidArgument("The {} must be a list of names, not {}.".format(what, quoted(value)))
+    return list(found)
+
+
+def flag(value, what):
+    """Return ``value`` if it is True or False, else raise :class:`InvalidArgument`: a text such as "no" counts as neither."""
+    if not isinstance(value, bool):
+        raise InvalidArgument("{} must be True or False, not {}.".format(what, quoted(value)))
+    return value
+
+
+def check_restore(value):
+    """Return ``value`` if restore_from_trash can have it: None, True, False or an id."""
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and value):
+        return value
+    raise InvalidArgument("restore_from_trash must be True, False or an id in quotes, not {}.".format(quoted(value)))
 
 
 def plan_present(spec, current, want, allow_shrink=False, restore=None, trashed=(), defaults=None):
@@ -93,10 +134,13 @@ def plan_present(spec, current, want, allow_shrink=False, restore=None, trashed=
     """
     if current is not None:
         return plan_drift(spec, current, want, allow_shrink)
-    if trashed and restore is not False:
+    if restore is not False and (trashed or isinstance(restore, str)):
         return _plan_restore(spec, want, allow_shrink, restore, trashed)
     if want["size"] is None:
         return Plan(refusals=["{} does not exist, and no size is declared to create it with.".format(spec)])
+    refused = layout_refusals(spec, planned_facts(want, defaults))
+    if refused:
+        return Plan(refusals=refused)
     arguments = {key: value for key, value in want.items() if value is not None}
     for key in ("metadata", "config"):
         arguments[key] = {name: value for name, value in (want[key] or {}).items() if value is not None}
@@ -106,6 +150,24 @@ def plan_present(spec, current, want, allow_shrink=False, restore=None, trashed=
         changes={str(spec): creation(want)},
         planned={("image", str(spec)): facts},
     )
+
+
+def layout_refusals(spec, facts):
+    """Return why an image with these facts cannot be: its stripe unit does not fit, or it needs too large an object map."""
+    refused = []
+    if facts["object_size"] % facts["stripe_unit"]:
+        refused.append(
+            "{}: the stripe_unit {} does not divide the object_size {}.".format(
+                spec, size.show(facts["stripe_unit"]), size.show(facts["object_size"])
+            )
+        )
+    if "object-map" in facts["features"] and facts["size"] > MAX_MAPPED_OBJECTS * facts["object_size"]:
+        refused.append(
+            "{}: {} is too large for the feature object-map with objects of {}: Ceph maps {} of them at most.".format(
+                spec, size.show(facts["size"]), size.show(facts["object_size"]), MAX_MAPPED_OBJECTS
+            )
+        )
+    return refused
 
 
 def missing_places(spec, want, cluster, namespaces):
@@ -119,6 +181,14 @@ def missing_places(spec, want, cluster, namespaces):
     if want["data_pool"] and want["data_pool"] not in cluster["all_pools"]:
         refused.append("{}: the data pool {} does not exist.".format(spec, want["data_pool"]))
     return refused
+
+
+def unknown_config(spec, current, want, known_keys):
+    """Return why the declared config cannot be set: keys that Ceph does not have. ``known_keys(pool)`` returns those it has."""
+    have = current["config"] if current else {}
+    ask = sorted(key for key, value in (want["config"] or {}).items() if value is not None and key not in have)
+    there = known_keys(spec.pool) if ask else ()
+    return ["{}: Ceph has no config key {} for images.".format(spec, quoted(key)) for key in ask if key not in there]
 
 
 def creation(want):
@@ -154,11 +224,12 @@ def planned_facts(want, defaults=None, parent=None):
         "snapshots": [],
         "watchers": [],
         "locks": [],
+        "group": None,
     }
 
 
 def _plan_restore(spec, want, allow_shrink, restore, trashed):
-    listed = ", ".join("id {id}".format(**entry) for entry in trashed)
+    listed = ", ".join("id {id}".format(**entry) for entry in trashed) or "none"
     if restore is None:
         return Plan(
             refusals=[
@@ -168,10 +239,12 @@ def _plan_restore(spec, want, allow_shrink, restore, trashed):
         )
     chosen = [entry for entry in trashed if restore is True or entry["id"] == restore]
     if len(chosen) != 1:
+        found = "{} images of that name lie in the trash".format(len(trashed))
+        if restore is not True:
+            found = "no image of that name with the id {} lies in the trash".format(quoted(restore))
         return Plan(
             refusals=[
-                "{}: {} images of that name lie in the trash ({}). Declare restore_from_trash: ID with the id of the one "
-                "to bring back.".format(spec, len(trashed), listed)
+                "{}: {} ({}). Declare restore_from_trash: ID with the id of the one to bring back.".format(spec, found, listed)
             ]
         )
     drift = plan_drift(spec, chosen[0]["facts"], want, allow_shrink)
@@ -181,7 +254,8 @@ def _plan_restore(spec, want, allow_shrink, restore, trashed):
     fields.update(drift.changes.get(str(spec), {}))
     steps = [("rbd_image.restore", {"name": str(spec), "image_id": chosen[0]["id"]})] + drift.steps
     facts = drift.planned.get(("image", str(spec)), chosen[0]["facts"])
-    return Plan(steps=steps, changes={str(spec): fields}, planned={("image", str(spec)): facts})
+    planned = {("image", str(spec)): facts, ("trash", str(spec)): None}
+    return Plan(steps=steps, changes={str(spec): fields}, planned=planned)
 
 
 def plan_drift(spec, current, want, allow_shrink=False):
@@ -212,9 +286,13 @@ def plan_drift(spec, current, want, allow_shrink=False):
             fields["{}.{}".format(key, item)] = change(current[key].get(item), put.get(item))
         if put or remove:
             steps.append(("rbd_image.set_" + key, {"name": name, "put": put, "remove": remove}))
+            facts[key] = {item: value for item, value in dict(current[key], **put).items() if item not in remove}
+    if "size" in fields or "features" in fields:
+        refused += layout_refusals(spec, facts)
+    changes = {name: fields} if fields else {}
     if refused:
-        return Plan(refusals=refused)
-    return Plan(steps=steps, changes={name: fields} if fields else {}, planned={("image", name): facts} if fields else {})
+        return Plan(changes=changes, refusals=refused)
+    return Plan(steps=steps, changes=changes, planned={("image", name): facts} if fields else {})
 
 
 def _plan_features(spec, current, want, fields, steps, refused, facts):
@@ -239,30 +317,34 @@ def _plan_features(spec, current, want, fields, steps, refused, facts):
 def plan_absent(spec, current, trash=True):
     """Return the :class:`Plan` that removes the image, or every reason against it.
 
-    ``current`` carries ``watchers``, ``locks`` and each snapshot's ``children``.
+    ``current`` carries ``watchers``, ``locks``, ``group`` and each snapshot's ``children``.
     """
     if current is None:
         return Plan()
+    changes = {str(spec): {"image": change("present", "in the trash" if trash else None)}}
     blocked = ["the clone {}".format(child_name(child)) for item in current["snapshots"] for child in item.get("children", ())]
-    blocked += ["the user {address} ({client})".format(client=_client(item), **item) for item in current["watchers"]]
+    blocked += ["the user {address} (client.{client})".format(**item) for item in current["watchers"]]
     blocked += ["the lock '{cookie}' held by {client} at {address}".format(**item) for item in current["locks"]]
     if not trash:
-        blocked += [
-            "the {}snapshot {}".format("protected " if item["protected"] else "", spec.at(item["name"]) if item["type"] == "user" else item["name"])
-            for item in current["snapshots"]
-        ]
+        blocked += [_snapshot_in_the_way(spec, item) for item in current["snapshots"]]
+        blocked += ["the group {} of images".format(current["group"])] if current["group"] else []
+    if "migrating" in current["features"]:
+        blocked.append("its migration")
     if blocked:
-        return Plan(refusals=["{} is not removed. In the way are: {}.".format(spec, "; ".join(sorted(set(blocked))))])
-    step = ("rbd_image.trash", {"name": str(spec)}) if trash else ("rbd_image.remove", {"name": str(spec)})
-    return Plan(
-        steps=[step],
-        changes={str(spec): {"image": change("present", "in the trash" if trash else None)}},
-        planned={("image", str(spec)): None},
-    )
+        return Plan(changes=changes, refusals=["{} is not removed. In the way are: {}.".format(spec, "; ".join(sorted(set(blocked))))])
+    planned = {("image", str(spec)): None}
+    if trash:
+        planned["trash", str(spec)] = {"name": spec.image, "id": current["id"], "facts": current}
+    step = "rbd_image.trash" if trash else "rbd_image.remove"
+    return Plan(steps=[(step, {"name": str(spec)})], changes=changes, planned=planned)
 
 
-def _client(watcher):
-    return "client.{}".format(watcher["client"])
+def _snapshot_in_the_way(spec, item):
+    if item["type"] == "trash":
+        return "the snapshot {}@{} in Ceph's trash for snapshots".format(spec, item["original_name"])
+    if item["type"] != "user":
+        return "the snapshot {} of the type {}".format(item["name"], item["type"])
+    return "the {}snapshot {}@{}".format("protected " if item["protected"] else "", spec, item["name"])
 
 
 def child_name(child):

@@ -28,7 +28,7 @@ def draw(images, trashed, mappings):
     here = {mapping.spec: mapping for mapping in mappings}
     clones = {}
     for spec, facts in images.items():
-        if facts["parent"]:
+        if facts["parent"] and not facts["parent"]["trash"]:
             parent = facts["parent"]
             clones.setdefault(Spec(parent["pool"], parent["namespace"], parent["image"], parent["snapshot"]), []).append(spec)
     lines = []
@@ -38,7 +38,7 @@ def draw(images, trashed, mappings):
         for item in images[spec]["snapshots"]:
             if item["type"] != "user":
                 continue
-            snapshot = spec.at(item["name"])
+            snapshot = spec._replace(snapshot=item["name"])  # whatever somebody else called it
             lines.append(
                 "{}  @{}  {}{}{}".format(
                     indent,
@@ -63,7 +63,7 @@ def draw(images, trashed, mappings):
 
 def _drawn_below(images, parent):
     """True when the parent is part of the tree, so that the clone is drawn below it and not at the top."""
-    if parent is None:
+    if parent is None or parent["trash"]:
         return False
     facts = images.get(Spec(parent["pool"], parent["namespace"], parent["image"], ""))
     return facts is not None and any(item["type"] == "user" and item["name"] == parent["snapshot"] for item in facts["snapshots"])

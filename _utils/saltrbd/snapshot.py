@@ -2,7 +2,7 @@
 
 from saltrbd import spec as specs
 from saltrbd.converge import Plan, change
-from saltrbd.errors import InvalidArgument, InvalidSpec
+from saltrbd.errors import InvalidArgument, InvalidSpec, quoted
 from saltrbd.image import child_name
 
 CONSISTENCY = ("auto", "filesystem", "crash")
@@ -13,9 +13,9 @@ def named(name, images=None, pool=None, namespace=None):
     if images is None:
         return [specs.parse_snapshot(name, pool, namespace)]
     if isinstance(images, (str, bytes)) or not hasattr(images, "__iter__"):
-        raise InvalidArgument("The images must be a list of specs, not {!r}.".format(images))
+        raise InvalidArgument("The images must be a list of specs, not {}.".format(quoted(images)))
     if isinstance(name, str) and ("@" in name or "/" in name):
-        raise InvalidSpec("With images, the name is a snapshot's name alone, not {!r}.".format(name))
+        raise InvalidSpec("With images, the name is a snapshot's name alone, not {}.".format(quoted(name)))
     found = [specs.parse_image(image, pool, namespace).at(name) for image in images]
     if not found:
         raise InvalidArgument("The list of images for the snapshot {} is empty.".format(name))
@@ -25,7 +25,7 @@ def named(name, images=None, pool=None, namespace=None):
 def check_consistency(value):
     """Return ``value`` if it is auto, filesystem or crash, else raise :class:`InvalidArgument`."""
     if value not in CONSISTENCY:
-        raise InvalidArgument("The consistency must be one of {}, not {!r}.".format(", ".join(CONSISTENCY), value))
+        raise InvalidArgument("The consistency must be one of {}, not {}.".format(", ".join(CONSISTENCY), quoted(value)))
     return value
 
 
@@ -48,34 +48,40 @@ def plan_present(wanted, images, protect=False, consistency="auto", targets=None
     for spec in wanted:
         image = images[spec.head]
         if image is None:
+            plan.changes[str(spec)] = _creation(protect)
             plan.refusals.append("{} does not exist, so it can have no snapshot {}. Declare rbd_image.present.".format(spec.head, spec.snapshot))
             continue
         current = find(image, spec.snapshot)
-        if current is None:
-            reason = (targets or {}).get(spec.head)
-            if consistency == "filesystem" and reason:
-                plan.refusals.append(
-                    "{} cannot be made filesystem-consistent: {}. Mount it here, or declare consistency: auto or crash.".format(spec, reason)
-                )
-                continue
-            fields = {"snapshot": change(None, "present")}
-            make.append(str(spec))
-        else:
-            fields = {}
-        if protect and not (current and current["protected"]):
-            fields["protected"] = change(None if current is None else False, True)
-            if current is not None:
-                protects.append(str(spec))
-        if fields:
-            plan.changes[str(spec)] = fields
-            plan.planned[("snapshot", str(spec))] = {"protected": bool(protect or (current or {}).get("protected"))}
+        if current is not None and (current["protected"] or not protect):
+            continue
+        plan.changes[str(spec)] = _creation(protect) if current is None else {"protected": change(False, True)}
+        if protect and "layering" not in image["features"]:
+            plan.refusals.append("{} cannot be protected, because its image lacks the feature layering.".format(spec))
+        if current is not None:
+            protects.append(str(spec))
+            plan.planned[("snapshot", str(spec))] = {"protected": True}
+            continue
+        reason = (targets or {}).get(spec.head)
+        if consistency == "filesystem" and reason:
+            plan.refusals.append(
+                "{} cannot be made filesystem-consistent: {}. Mount it here, or declare consistency: auto or crash.".format(spec, reason)
+            )
+        make.append(str(spec))
+        plan.planned[("snapshot", str(spec))] = {"id": None, "protected": protect}
     if plan.refusals:
-        return Plan(refusals=plan.refusals)
+        return Plan(changes=plan.changes, refusals=plan.refusals)
     if make:
         plan.steps.append(("rbd_snapshot.create", {"name": make, "protect": protect, "consistency": consistency}))
     if protects:
         plan.steps.append(("rbd_snapshot.protect", {"name": protects}))
     return plan
+
+
+def _creation(protect):
+    fields = {"snapshot": change(None, "present")}
+    if protect:
+        fields["protected"] = change(None, True)
+    return fields
 
 
 def plan_unprotected(wanted, images):
@@ -85,15 +91,15 @@ def plan_unprotected(wanted, images):
         current = _current(images, spec)
         if current is None or not current["protected"]:
             continue
+        plan.changes[str(spec)] = {"protected": change(True, False)}
         blocked = [child_name(child) for child in current.get("children", ()) if child.get("clone_format") != 2]
         if blocked:
             plan.refusals.append("{} stays protected, because these clones of format 1 hang on it: {}.".format(spec, ", ".join(blocked)))
             continue
         names.append(str(spec))
-        plan.changes[str(spec)] = {"protected": change(True, False)}
         plan.planned[("snapshot", str(spec))] = {"protected": False}
     if plan.refusals:
-        return Plan(refusals=plan.refusals)
+        return Plan(changes=plan.changes, refusals=plan.refusals)
     if names:
         plan.steps.append(("rbd_snapshot.unprotect", {"name": names}))
     return plan
@@ -116,9 +122,10 @@ def plan_absent(wanted, images, with_clones=False):
             )
         names.append(str(spec))
         plan.changes[str(spec)] = {"snapshot": change("present", None)}
-        plan.planned[("snapshot", str(spec))] = None
+        # Under a clone it moves to Ceph's trash for snapshots, and the clone still hangs on it.
+        plan.planned[("snapshot", str(spec))] = {"type": "trash", "original_name": spec.snapshot} if children else None
     if plan.refusals:
-        return Plan(refusals=plan.refusals)
+        return Plan(changes=plan.changes, refusals=plan.refusals)
     if names:
         plan.steps.append(("rbd_snapshot.remove", {"name": names, "with_clones": with_clones}))
     return plan

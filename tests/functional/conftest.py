@@ -1,6 +1,7 @@
 """Real states and execution modules of this checkout, run by Salt's own loaders against the real cluster."""
 
 import json
+import operator
 import uuid
 
 import pytest
@@ -153,3 +154,63 @@ def nothing_left_at_the_end(cluster):
     yield
     left = lab_cleanup.describe(lab_cleanup.leftovers(_facts(cluster)))
     assert not left, left
+
+
+@pytest.fixture
+def converges(states):
+    """Run a state as a user would: dry, for real, and both again; return the real run's result.
+
+    ``converges("rbd_image.present", spec, size="8M")`` asserts that the dry run predicts exactly the changes of the real
+    run, changes nothing itself, and that nothing is left to do after it.
+    """
+
+    def run(function, *args, **kwargs):
+        state = operator.attrgetter(function)(states)
+        dry = state(*args, test=True, **kwargs)
+        assert dry.result is None, dry.comment
+        assert dry.changes
+        real = state(*args, **kwargs)
+        assert real.result is True, real.comment
+        assert real.changes == dry.changes
+        for test in (True, False):
+            again = state(*args, test=test, **kwargs)
+            assert again.result is True, again.comment
+            assert again.changes == {}
+        return real
+
+    return run
+
+
+@pytest.fixture
+def refuses(states):
+    """Run a state that must refuse, dry and for real; return the comment, which both runs share.
+
+    ``refuses("rbd_image.present", spec)`` asserts that the result is False, without changes and without a traceback.
+    """
+
+    def run(function, *args, **kwargs):
+        state = operator.attrgetter(function)(states)
+        comments = set()
+        for test in (True, False):
+            ran = state(*args, test=test, **kwargs)
+            assert ran.result is False, ran.comment
+            assert ran.changes == {}
+            assert "Traceback" not in ran.comment
+            comments.add(str(ran.comment))
+        assert len(comments) == 1, comments
+        return comments.pop()
+
+    return run
+
+
+@pytest.fixture
+def unchanged(states):
+    """Run a state that has nothing to do, dry and for real."""
+
+    def run(function, *args, **kwargs):
+        for test in (True, False):
+            ran = operator.attrgetter(function)(states)(*args, test=test, **kwargs)
+            assert ran.result is True, ran.comment
+            assert ran.changes == {}
+
+    return run

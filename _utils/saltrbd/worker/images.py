@@ -1,5 +1,7 @@
 """Operations on whole images."""
 
+import re
+
 import rados
 import rbd
 from session import WorkerError
@@ -20,8 +22,11 @@ FEATURES = {
 FLAGS = {"object-map-invalid": 1, "fast-diff-invalid": 2}
 _MUST_RENEW = 2  # LIBRADOS_LOCK_FLAG_MUST_RENEW
 _SNAPSHOT_TYPES = {0: "user", 1: "group", 2: "trash", 3: "mirror"}
-# librbd keeps an image's own configuration among its metadata, under this prefix.
-_CONFIG = "conf_"
+# librbd keeps an image's own configuration among its metadata, under this prefix, and all of it in the header's omap.
+_CONFIG, _METADATA = "conf_", "metadata_"
+# An OSD hands out no more entries at once (osd_max_omap_entries_per_request).
+_OMAP_CHUNK = 1000
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
 def names(bits, table):
@@ -48,48 +53,90 @@ def image_info(session, report, pool, namespace, image, snapshot="", children=Fa
     """Everything that opening the image tells; ``children`` adds each snapshot's clones ("formats": with their clone
     formats), ``users`` who uses it. With ``image_id`` an image in the trash can be read."""
     with session.image(pool, namespace, image, image_id=image_id) as handle:
-        metadata = dict(handle.metadata_list())
-        features, op_features = handle.features(), handle.op_features()
-        facts = {
-            "id": handle.id(),
-            "size": handle.size(),
-            "features": names(features, FEATURES),
-            "flags": names(handle.flags(), FLAGS),
-            "object_size": handle.stat()["obj_size"],
-            "stripe_unit": handle.stripe_unit(),
-            "stripe_count": handle.stripe_count(),
-            "data_pool": session.pool_name(handle.data_pool_id()) if features & FEATURES["data-pool"] else "",
-            "parent": _parent(handle),
-            "metadata": {key: value for key, value in metadata.items() if not key.startswith(_CONFIG)},
-            "config": {key[len(_CONFIG) :]: value for key, value in metadata.items() if key.startswith(_CONFIG)},
-            "created": int(handle.create_timestamp().timestamp()),
-        }
-        facts["clone_format"] = None
-        if facts["parent"]:
-            facts["clone_format"] = 2 if op_features & rbd.RBD_OPERATION_FEATURE_CLONE_CHILD else 1
-        facts["snapshots"] = [_snapshot(handle, item) for item in handle.list_snaps()]
-        if users:
-            facts.update(_users(session, handle))
-        if children:
-            for item in facts["snapshots"]:
-                handle.set_snap_by_id(item["id"])
-                item["children"] = [_child(session, child, children == "formats") for child in handle.list_children2()]
-        return facts
+        try:
+            return _read(session, session.ioctx(pool, namespace), handle, children, users)
+        except (rbd.ImageNotFound, rados.ObjectNotFound) as error:
+            # The image itself is there, so this must not pass for "the image does not exist".
+            raise WorkerError("CephError", "a part of it went while it was read ({})".format(error))
 
 
-def _parent(handle):
+def _read(session, context, handle, children, users):
+    metadata = _metadata(context, handle.id())
+    features, op_features = handle.features(), handle.op_features()
+    facts = {
+        "id": handle.id(),
+        "size": handle.size(),
+        "features": names(features, FEATURES),
+        "flags": names(handle.flags(), FLAGS),
+        "object_size": handle.stat()["obj_size"],
+        "stripe_unit": handle.stripe_unit(),
+        "stripe_count": handle.stripe_count(),
+        "data_pool": session.pool_name(handle.data_pool_id()) if features & FEATURES["data-pool"] else "",
+        "parent": _parent(session, handle),
+        "metadata": {key: value for key, value in metadata.items() if not key.startswith(_CONFIG)},
+        "config": {key[len(_CONFIG) :]: value for key, value in metadata.items() if key.startswith(_CONFIG)},
+        "created": int(handle.create_timestamp().timestamp()),
+    }
+    facts["clone_format"] = None
+    if facts["parent"]:
+        facts["clone_format"] = 2 if op_features & rbd.RBD_OPERATION_FEATURE_CLONE_CHILD else 1
+    facts["snapshots"] = [_snapshot(handle, item) for item in handle.list_snaps()]
+    if users:
+        facts.update(_users(session, handle))
+    if children:
+        for item in facts["snapshots"]:
+            handle.set_snap_by_id(item["id"])
+            found = [_child(session, child, children == "formats") for child in handle.list_children2()]
+            item["children"] = [child for child in found if child is not None]
+    return facts
+
+
+def _metadata(context, image_id):
+    """Return the image's metadata from its header. ``Image.metadata_list`` of the bindings (seen in 16.2) leaves empty values out
+    and then gives every later key its neighbour's value."""
+    found, last, more = {}, "", True
+    while more:
+        with rados.ReadOpCtx() as operation:
+            chunk, _ = context.get_omap_vals(operation, last, _METADATA, _OMAP_CHUNK)
+            context.operate_read_op(operation, "rbd_header." + image_id)
+            chunk = list(chunk)
+        for key, value in chunk:
+            found[key[len(_METADATA) :]] = (value or b"").decode("utf-8", "replace")
+            last = key
+        more = len(chunk) == _OMAP_CHUNK
+    return found
+
+
+def _parent(session, handle):
     try:
         spec = handle.get_parent_image_spec()
     except rbd.ImageNotFound:
         return None
-    return {
+    facts = {
         "pool": spec["pool_name"],
         "namespace": spec["pool_namespace"],
         "image": spec["image_name"],
         "snapshot": spec["snap_name"],
         "id": handle.parent_id(),
         "overlap": handle.overlap(),
+        "trash": False,
     }
+    if _UUID.match(facts["snapshot"]):
+        original = _original_name(session, facts)
+        facts.update({"snapshot": original, "trash": True} if original else {})
+    return facts
+
+
+def _original_name(session, parent):
+    """Return what a snapshot was called before it went to Ceph's trash for snapshots (its name there is a UUID), or None."""
+    try:
+        with session.image(parent["pool"], parent["namespace"], image_id=parent["id"]) as handle:
+            for item in handle.list_snaps():
+                if item["name"] == parent["snapshot"] and "trash" in item:
+                    return item["trash"]["original_name"]
+    except (rbd.ImageNotFound, rados.PermissionError, rbd.PermissionError):
+        pass  # the parent's pool may be closed to this user
+    return None
 
 
 def _snapshot(handle, item):
@@ -106,6 +153,7 @@ def _snapshot(handle, item):
 
 
 def _child(session, child, with_format):
+    """Return the facts of a clone; None for one that went by now."""
     facts = {
         "pool": child["pool"],
         "namespace": child["pool_namespace"],
@@ -114,20 +162,25 @@ def _child(session, child, with_format):
         "trash": child["trash"],
     }
     if with_format:
-        with session.image(facts["pool"], facts["namespace"], image_id=facts["id"]) as handle:
-            facts["clone_format"] = 2 if handle.op_features() & rbd.RBD_OPERATION_FEATURE_CLONE_CHILD else 1
+        try:
+            with session.image(facts["pool"], facts["namespace"], image_id=facts["id"]) as handle:
+                facts["clone_format"] = 2 if handle.op_features() & rbd.RBD_OPERATION_FEATURE_CLONE_CHILD else 1
+        except rbd.ImageNotFound:
+            return None
     return facts
 
 
 def _users(session, handle):
-    """Watchers without this session's own, and the advisory locks (librbd's own exclusive lock has a cookie "auto ...")."""
+    """The group, the watchers without this session's own, and the advisory locks (librbd's own exclusive lock has a cookie "auto ...")."""
     watchers = [
         {"address": item["addr"], "client": item["id"], "cookie": item["cookie"]}
         for item in handle.watchers_list()
         if item["id"] not in session.instances
     ]
     lockers = handle.list_lockers() or {}
+    group = handle.group()["name"]
     return {
+        "group": group or None,
         "watchers": watchers,
         "locks": [
             {"client": client, "cookie": cookie, "address": address}
@@ -138,7 +191,7 @@ def _users(session, handle):
 
 
 def image_users(session, report, pool, namespace, image, snapshot=""):
-    """Who uses the image: {"watchers": [...], "locks": [...]}."""
+    """Who uses the image: {"watchers": [...], "locks": [...], "group": the group of images that it is in or None}."""
     with session.image(pool, namespace, image) as handle:
         return _users(session, handle)
 
@@ -172,9 +225,18 @@ def image_create(
         stripe_count=stripe_count or 0,
         data_pool=data_pool or None,
     )
-    with session.image(pool, namespace, image, write=bool(metadata or config)) as handle:
-        annotate(handle, metadata, config)
-        return {"id": handle.id()}
+    return finish(session, pool, namespace, image, metadata, config)
+
+
+def finish(session, pool, namespace, image, metadata, config):
+    """Annotate the image that was just made and return its id; where Ceph refuses that, the new image goes again."""
+    try:
+        with session.image(pool, namespace, image, write=bool(metadata or config)) as handle:
+            annotate(handle, metadata, config)
+            return {"id": handle.id()}
+    except (rbd.Error, WorkerError):
+        rbd.RBD().remove(session.ioctx(pool, namespace), image)
+        raise
 
 
 def check_data_pool(session, data_pool):
@@ -186,7 +248,10 @@ def annotate(handle, metadata, config):
     for key, value in sorted((metadata or {}).items()):
         handle.metadata_set(key, value)
     for key, value in sorted((config or {}).items()):
-        handle.config_set(key, value)
+        try:
+            handle.config_set(key, value)
+        except rbd.InvalidArgument:
+            raise WorkerError("InvalidArgument", "Ceph takes no config {} = {!r}".format(key, value))
 
 
 def image_resize(session, report, pool, namespace, image, size, allow_shrink=False, snapshot=""):
@@ -218,6 +283,11 @@ def image_config(session, report, pool, namespace, image, put=None, remove=(), s
         annotate(handle, None, put)
         for key in remove:
             _forget(handle.config_remove, key)
+
+
+def config_keys(session, report, pool):
+    """The names of Ceph's options that an image can override."""
+    return sorted(item["name"] for item in rbd.RBD().config_list(session.ioctx(pool)))
 
 
 def _forget(remove, key):
@@ -267,6 +337,7 @@ OPERATIONS = {
     "image_features": image_features,
     "image_metadata": image_metadata,
     "image_config": image_config,
+    "config_keys": config_keys,
     "image_rebuild_object_map": image_rebuild_object_map,
     "image_remove": image_remove,
     "image_lock": image_lock,
