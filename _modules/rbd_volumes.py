@@ -3,7 +3,7 @@ The pillar's volumes: checked, and laid out for the state tree ``salt/rbd``.
 """
 
 from saltrbd import client, settings, snapshot, tree, volumes
-from saltrbd.errors import ImageNotFound, RbdError
+from saltrbd.errors import ImageNotFound, PoolNotFound, RbdError
 
 __virtualname__ = "rbd_volumes"
 
@@ -38,6 +38,6 @@ def _existing(wanted):
     outcomes = client.get(settings.load(__opts__, __pillar__)).batch([("image_info", item.head.where()) for item in wanted])
     there = set()
     for item, outcome in zip(wanted, outcomes):
-        if not isinstance(outcome.error, ImageNotFound) and snapshot.find(outcome.get(), item.snapshot):
+        if not isinstance(outcome.error, (ImageNotFound, PoolNotFound)) and snapshot.find(outcome.get(), item.snapshot):
             there.add(item)
     return there

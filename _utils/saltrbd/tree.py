@@ -1,5 +1,7 @@
 """What the state tree ``salt/rbd`` declares for the volumes and clones of the pillar: names, arguments, requisites."""
 
+import glob
+
 
 def layout(entries):
     """Return ``{"images": [...], "clones": [...], "devices": [...], "filesystems": [...], "mounts": [...], "snapshots": [...]}``.
@@ -28,7 +30,12 @@ def _id(kind, name):
 
 def _maker(entry):
     kind = "clone" if entry["clone"] else "image"
-    return {"rbd_" + kind: _id(kind, entry["spec"])}
+    return _needs("rbd_" + kind, _id(kind, entry["spec"]))
+
+
+def _needs(module, identity):
+    """Return the requisite on one state. Salt takes *, ? and [ in a requisite for a pattern, and Ceph takes them in a name."""
+    return {module: glob.escape(identity)}
 
 
 def _item(identity, function, require, **arguments):
@@ -62,7 +69,7 @@ def _filesystem(entry):
     return _item(
         _id("filesystem", name),
         "rbd_filesystem.formatted",
-        [{"rbd_device": _id("device", name)}],
+        [_needs("rbd_device", _id("device", name))],
         name=name,
         fs_type=entry["fs_type"],
         label=entry["label"],
@@ -72,8 +79,8 @@ def _filesystem(entry):
 
 def _mount(entry, mounts):
     name = str(entry["spec"])
-    before = {"rbd_device": _id("device", name)} if entry["clone"] else {"rbd_filesystem": _id("filesystem", name)}
-    outer = [{"rbd_filesystem": identity} for mount, identity in sorted(mounts.items()) if entry["mount"].startswith(mount + "/")]
+    before = _needs("rbd_device", _id("device", name)) if entry["clone"] else _needs("rbd_filesystem", _id("filesystem", name))
+    outer = [_needs("rbd_filesystem", identity) for mount, identity in sorted(mounts.items()) if entry["mount"].startswith(mount + "/")]
     return _item(
         mounts[entry["mount"]],
         "rbd_filesystem.mounted",
@@ -96,13 +103,13 @@ def _snapshots(entries, makers):
                 gathered.setdefault((entry["level"], name, options["protected"], options["consistency"]), []).append(spec)
                 continue
             identity = _id("snapshot", spec)
-            taken_by[spec] = {"rbd_snapshot": identity}
-            require = [{"rbd_filesystem": _id("mount", entry["mount"])}]
+            taken_by[spec] = _needs("rbd_snapshot", identity)
+            require = [_needs("rbd_filesystem", _id("mount", entry["mount"]))]
             states.append(_snapshot(identity, options["protected"], require, name=str(spec), consistency=options["consistency"]))
     for (level, name, protected, consistency), specs in sorted(gathered.items()):
         identity = _id("snapshots", "{} {}{} {}".format(name, consistency, " protected" if protected else "", level))
         for spec in specs:
-            taken_by[spec] = {"rbd_snapshot": identity}
+            taken_by[spec] = _needs("rbd_snapshot", identity)
         require = [makers[spec.head] for spec in specs]
         images = [str(spec.head) for spec in specs]
         states.append(_snapshot(identity, protected, require, name=name, images=images, consistency=consistency))

@@ -2,9 +2,9 @@
 
 import posixpath
 
-from saltrbd import clone, features, image, size, snapshot
+from saltrbd import clone, image, snapshot
 from saltrbd import spec as specs
-from saltrbd.errors import InvalidPillar, RbdError
+from saltrbd.errors import InvalidPillar, RbdError, quoted
 
 FS_TYPES = ("ext4", "xfs")
 DRIVERS = ("auto", "krbd", "nbd", "fuse")
@@ -40,10 +40,10 @@ class _Reader:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            self.wrong(where, "must be a mapping, not {!r}".format(value))
+            self.wrong(where, "must be a mapping, not {}".format(quoted(value)))
             return {}
-        for key in sorted(set(value) - keys, key=str) if keys is not None else ():
-            self.wrong(where, "unknown key {!r} (there are {})".format(key, ", ".join(sorted(keys))))
+        for key in sorted(set(value) - keys, key=quoted) if keys is not None else ():
+            self.wrong(where, "unknown key {} (there are {})".format(quoted(key), ", ".join(sorted(keys))))
         return {key: item for key, item in value.items() if keys is None or key in keys}
 
 
@@ -58,7 +58,7 @@ def read(section, settings, exists=None):
     entries = []
     for kind, keys in (("volumes", VOLUME_KEYS), ("clones", CLONE_KEYS)):
         for name, declared in reader.mapping("rbd:" + kind, section.get(kind)).items():
-            where = "rbd:{}:{}".format(kind, name)
+            where = "rbd:{}:{}".format(kind, _shown(name))
             entry = _entry(reader, where, name, reader.mapping(where, declared, keys), kind == "clones")
             if entry:
                 entries.append(entry)
@@ -89,43 +89,52 @@ def _entry(reader, where, name, declared, is_clone):
         "parent": _parent(reader, where, declared) if is_clone else None,
         "snapshots": _snapshots(reader, where, declared),
         "mount": _mount(reader, where, declared),
-        "fs_type": declared.get("fs_type", chosen.fs_type),
+        "fs_type": declared.get("fs_type", None if is_clone else chosen.fs_type),
         "size": want and want["size"],
     }
     for key in ("label", "mkfs_options", "mount_options", "persist", "driver", "map_options", "exclusive"):
         entry[key] = declared.get(key)
-    if not is_clone and "size" not in declared:
+    if not is_clone and declared.get("size") is None:
         reader.wrong(where, "has no size")
     return entry if found else None
 
 
+def _shown(name):
+    """A key of the pillar for a message: as it is where that is plain text."""
+    return name if isinstance(name, str) and name.isprintable() and 0 < len(name) < 100 else quoted(name)
+
+
 def _place(pool, namespace, name):
     if not isinstance(name, str):
-        raise InvalidPillar("the name {!r} is not text; put it in quotes".format(name))
+        raise InvalidPillar("the name {} is not text; put it in quotes".format(quoted(name)))
     if "/" in name or "@" in name:
         raise InvalidPillar("the key is an image's name alone; declare pool and namespace below it")
     return specs.Spec(
-        specs.check_name(pool, "pool"), specs.check_name(namespace, "namespace") if namespace else "", specs.check_name(name, "image name"), ""
+        specs.check_name(pool, "pool"), "" if namespace == "" else specs.check_name(namespace, "namespace"), specs.check_name(name, "image name"), ""
     )
 
 
 def _check_flags(reader, where, declared):
     for key in _FLAGS:
         if key in declared and not isinstance(declared[key], bool):
-            reader.wrong(where, "{} must be True or False, not {!r}".format(key, declared[key]))
-    for key, choices in (("fs_type", FS_TYPES), ("driver", DRIVERS)):
-        if key in declared and declared[key] not in choices:
-            reader.wrong(where, "{} must be one of {}, not {!r}".format(key, ", ".join(choices), declared[key]))
+            reader.wrong(where, "{} must be True or False, not {}".format(key, quoted(declared[key])))
+    for key, choices, otherwise in (("fs_type", FS_TYPES, reader.settings.fs_type), ("driver", DRIVERS, reader.settings.driver)):
+        value = declared.get(key, otherwise)
+        if value not in choices and (key in declared or declared.get("mount") is not None):
+            section = "" if key in declared else "ceph:" if key == "fs_type" else "rbd:"
+            reader.wrong(where, "{}{} must be one of {}, not {}".format(section, key, ", ".join(choices), quoted(value)))
+    if "label" in declared and not (isinstance(declared["label"], str) and declared["label"].isprintable() and declared["label"]):
+        reader.wrong(where, "label must be text, not {}".format(quoted(declared["label"])))
     if "clone_format" in declared:
         reader.attempt(where, clone.check_format, declared["clone_format"])
     restore = declared.get("restore_from_trash")
     if restore is not None and not isinstance(restore, (bool, str)):
-        reader.wrong(where, "restore_from_trash must be True, False or an id in quotes, not {!r}".format(restore))
+        reader.wrong(where, "restore_from_trash must be True, False or an id in quotes, not {}".format(quoted(restore)))
     for key in ("mount_options", "mkfs_options", "map_options"):
         value = declared.get(key)
         words = value.split(",") if isinstance(value, str) else value
         if value is not None and not (isinstance(words, list) and all(isinstance(word, str) and word for word in words)):
-            reader.wrong(where, "{} must be a list of words, not {!r}".format(key, value))
+            reader.wrong(where, "{} must be a list of words, not {}".format(key, quoted(value)))
     for key in ("fs_type", "mount_options", "persist", "driver", "map_options", "exclusive", "label", "mkfs_options"):
         if key in declared and declared.get("mount") is None:
             reader.wrong(where, "{} has no use without a mount".format(key))
@@ -143,11 +152,11 @@ def _mount(reader, where, declared):
     mount = declared.get("mount")
     if mount is None:
         return None
-    if not isinstance(mount, str) or not mount.startswith("/") or posixpath.normpath(mount) != mount or mount in ("/", "//"):
-        reader.wrong(where, "mount must be an absolute path in its plain form, below /, not {!r}".format(mount))
+    if not isinstance(mount, str) or not mount.startswith("/") or posixpath.normpath(mount) != mount or mount == "/" or mount.startswith("//"):
+        reader.wrong(where, "mount must be an absolute path in its plain form, below /, not {}".format(quoted(mount)))
         return None
     if any(char.isspace() or not char.isprintable() for char in mount):
-        reader.wrong(where, "mount {!r} holds white space or an unprintable character".format(mount))
+        reader.wrong(where, "mount {} holds white space or an unprintable character".format(quoted(mount)))
         return None
     return mount
 
@@ -155,7 +164,7 @@ def _mount(reader, where, declared):
 def _snapshots(reader, where, declared):
     found = {}
     for name, options in reader.mapping(where + ":snapshots", declared.get("snapshots")).items():
-        below = "{}:snapshots:{}".format(where, name)
+        below = "{}:snapshots:{}".format(where, _shown(name))
         options = reader.mapping(below, options, SNAPSHOT_KEYS)
         reader.attempt(below, specs.check_name, name, "snapshot name")
         _check_flags(reader, below, options)
@@ -186,10 +195,7 @@ def _check_together(reader, entries, exists):
             foreign.append(entry)
         elif parent.snapshot not in declared["snapshots"]:
             reader.wrong(entry["where"], "its parent {} is not among the snapshots of {}".format(parent, declared["where"]))
-        elif _descends(seen, declared, entry):
-            reader.wrong(entry["where"], "it is a clone of itself, by way of {}".format(parent))
-        elif entry["size"] and declared["size"] and entry["size"] < declared["size"]:
-            reader.wrong(entry["where"], "the size is less than its parent's, {}".format(size.show(declared["size"])))
+    _check_order(reader, entries)
     if foreign and exists:
         there = exists([entry["parent"] for entry in foreign])
         for entry in foreign:
@@ -197,22 +203,62 @@ def _check_together(reader, entries, exists):
                 reader.wrong(entry["where"], "its parent {} is declared nowhere and does not exist".format(entry["parent"]))
 
 
-def _descends(seen, entry, ancestor):
-    """True when ``entry`` is ``ancestor`` or a clone, over any number of steps, of it."""
-    met = set()
-    while entry is not None and entry["spec"] not in met:
-        if entry is ancestor:
+def _waits_for(entries):
+    """Return {spec: the specs that it waits for}: a clone for its parent, a mount for the mounts above it."""
+    mounts = {entry["mount"]: entry["spec"] for entry in entries if entry["mount"]}
+    there = {entry["spec"] for entry in entries}
+    waits = {}
+    for entry in entries:
+        above = [entry["parent"].head] if entry["parent"] and entry["parent"].head in there else []
+        path = entry["mount"] or "/"
+        while path != "/":
+            path = posixpath.dirname(path)
+            above += [mounts[path]] if path in mounts else []
+        waits[entry["spec"]] = above
+    return waits
+
+
+def _levels(waits):
+    """Return {spec: the longest way down to it}, without those that wait for themselves over any number of steps."""
+    levels, left = {}, dict(waits)
+    while left:
+        free = {spec for spec, above in left.items() if all(other in levels for other in above)}
+        if not free:
+            break
+        for spec in free:
+            levels[spec] = max((levels[other] + 1 for other in left.pop(spec)), default=0)
+    return levels
+
+
+def _check_order(reader, entries):
+    """Nothing may wait for itself: a clone of its own clone, or a parent mounted below its clone."""
+    waits = _waits_for(entries)
+    levels = _levels(waits)
+    for entry in entries:
+        if entry["spec"] not in levels and _reaches(waits, entry["spec"]):
+            reader.wrong(
+                entry["where"], "{} would have to be there before itself, by way of its parent and its mount point".format(entry["spec"])
+            )
+
+
+def _reaches(waits, spec):
+    """True when ``spec`` waits for itself, over any number of steps."""
+    met, ahead = set(), list(waits[spec])
+    while ahead:
+        other = ahead.pop()
+        if other == spec:
             return True
-        met.add(entry["spec"])
-        entry = seen.get(entry["parent"].head) if entry["parent"] else None
+        if other not in met:
+            met.add(other)
+            ahead += waits[other]
     return False
 
 
 def _level(entries):
-    """Give each entry its number of declared ancestors: what is gathered in one state must not wait for itself."""
-    seen = {entry["spec"]: entry for entry in entries}
-    for entry in entries:
-        level, above = 0, entry
-        while above["parent"] and above["parent"].head in seen:
-            level, above = level + 1, seen[above["parent"].head]
-        entry["level"] = level
+    """Give each entry the number of steps before it: what is gathered in one state must not wait for itself."""
+    levels = _levels(_waits_for(entries))
+    types = {entry["spec"]: entry["fs_type"] for entry in entries}
+    for entry in sorted(entries, key=lambda item: levels[item["spec"]]):
+        entry["level"] = levels[entry["spec"]]
+        if entry["clone"] and entry["fs_type"] is None:  # a clone has its parent's filesystem
+            entry["fs_type"] = types[entry["spec"]] = types.get(entry["parent"].head)
