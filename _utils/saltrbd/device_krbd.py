@@ -1,4 +1,8 @@
-"""Mapping by the kernel's own rbd. What is mapped is read from sysfs, which names cluster, pool, namespace, image id and snapshot."""
+"""Mapping by the kernel's own rbd. What is mapped is read from sysfs, which names cluster, pool, namespace, image id and snapshot.
+
+The kernel's own map option ``exclusive`` is not used: it never lets the image's lock go, so that nobody can take a snapshot of the
+image or let it grow while it is mapped. Other hosts are kept out by the lock of ``owner``. Who wants it names it in ``options``.
+"""
 
 import os
 import time
@@ -13,7 +17,7 @@ from saltrbd.spec import Spec
 NAME = "krbd"
 SYSFS = "/sys/bus/rbd"
 # Options that belong to arguments of ours, or carry a secret.
-_OURS = ("ro", "rw", "read_only", "read_write", "exclusive", "secret", "key", "name", "fsid", "noudev")
+_OURS = ("ro", "rw", "read_only", "read_write", "secret", "key", "name", "fsid", "noudev")
 
 
 def lacking():
@@ -76,8 +80,6 @@ def attach(wanted):
     """Map the image and return the :class:`Mapping` as sysfs shows it."""
     kernel.load_module("rbd", SYSFS)
     words = [key if value is None else "{}={}".format(key, value) for key, value in wanted.options]
-    if wanted.exclusive and "exclusive-lock" in wanted.features:
-        words.append("exclusive")
     if not os.path.exists("/run/udev/control"):
         words.append("noudev")  # nobody would tell that the node is there
     argv = ["rbd", "device", "map", "-t", "krbd"] + ["--read-only"] * wanted.read_only

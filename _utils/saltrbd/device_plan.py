@@ -8,16 +8,17 @@ from saltrbd.converge import Plan, change
 from saltrbd.device_find import DRIVERS, choose_driver, facts_of, find, on_host, stale
 from saltrbd.errors import quoted
 from saltrbd.mapping import Mapping, link_is_right, link_path
+from saltrbd.spec import Spec
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]*")
 
 Desired = namedtuple("Desired", "driver read_only exclusive options")
 
 
-class Current(namedtuple("Current", "image mapping verdict driver lacking users mend", defaults=(None, None, None, None, (), ()))):
+class Current(namedtuple("Current", "image mapping verdict driver lacking users mend parents", defaults=(None,) * 4 + ((),) * 3)):
     """What is there: the image's facts (None: no image), its mapping, the owner.Verdict on a writable one (None where nothing
     is to be held), the driver that would be taken or what all that may be taken lack, who uses a faulty device, and what of a
-    good mapping is to be mended ("link", "lock")."""
+    good mapping is to be mended ("link", "lock"), and [(spec, features)] of the parents that the kernel would open too."""
 
     __slots__ = ()
 
@@ -69,6 +70,8 @@ def look(ceph, spec, want, image, known=(), wait=True):
     current = Current(image, None, None, driver, lacking)
     if image is None:
         return current
+    if driver == "krbd":
+        current = current._replace(parents=_parents(ceph, image, known))
     if image.get("id"):
         mapping = find(ceph, spec, image, wait)
         verdict = _verdict(ceph, spec, want, image, _served(mapping, image))
@@ -83,6 +86,19 @@ def look(ceph, spec, want, image, known=(), wait=True):
         mapping = Mapping(spec, None, planned["driver"], planned["read_only"], None) if planned else None
         current = current._replace(mapping=mapping, mend=())
     return current
+
+
+def _parents(ceph, image, known):
+    """Return [(spec, features)] of the image's parents, as far as they have names (one in the trash has none)."""
+    found = []
+    while image and image["parent"] and len(found) <= kernel.MAX_PARENTS:
+        parent = image["parent"]
+        spec = Spec(parent["pool"], parent["namespace"], parent["image"], "")
+        key = ("image", str(spec))
+        image = known[key] if key in known else facts_of(ceph.batch([("image_info", spec.where())])[0])
+        if image:
+            found.append((spec, image["features"]))
+    return tuple(found)
 
 
 def _served(mapping, image):
@@ -136,7 +152,10 @@ def obstacles(spec, current, want, supported):
         return _differences(spec, mapping, want) + found
     if current.lacking:
         return [errors.NotSupported("{}: {}".format(spec, current.lacking))] + found
-    refusal = kernel.features_refusal(spec, image["features"], supported) if current.driver == "krbd" else None
+    refusal = None
+    if current.driver == "krbd":
+        refusal = kernel.features_refusal(spec, image["features"], supported)
+        refusal = refusal or kernel.parents_refusal(spec, current.parents, supported)
     return ([errors.NotSupported(refusal)] if refusal else []) + found
 
 

@@ -20,6 +20,8 @@ _BITS = {
     512: "migrating",
     1024: "non-primary",
 }
+# The kernel follows so many parents (RBD_MAX_PARENT_CHAIN_LEN).
+MAX_PARENTS = 16
 # Features that can be taken away from an image; the rest is for its whole life.
 _DISABLED = ("exclusive-lock", "object-map", "fast-diff", "deep-flatten", "journaling")
 
@@ -70,6 +72,19 @@ def features_refusal(spec, features, supported):
     if all(name in _DISABLED for name in wrong):
         return text + ". Run 'rbd feature disable {} {}', or map it with the driver nbd or fuse.".format(spec.head, " ".join(wrong))
     return text + "; they cannot be disabled. Map it with the driver nbd or fuse."
+
+
+def parents_refusal(spec, parents, supported):
+    """Return why the kernel cannot map a clone of these parents, or None; ``parents`` are [(spec, features)], the next one first."""
+    if len(parents) > MAX_PARENTS:
+        return "The kernel's rbd cannot map {}, which has more than {} parents. Run 'rbd flatten {}' on it or on one of them.".format(
+            spec, MAX_PARENTS, spec.head
+        )
+    for parent, features in parents:
+        refusal = features_refusal(parent, features, supported)
+        if refusal:
+            return "{} is a clone. {}".format(spec, refusal)
+    return None
 
 
 def node(path):

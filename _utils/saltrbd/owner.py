@@ -2,7 +2,7 @@
 
 librbd's exclusive lock wanders to whoever writes, so two daemons on one image both start and destroy each other's filesystem.
 Ours is taken before the device is made and given back after it is gone. It names host and boot, and the address of
-the daemon that writes; the kernel's and rbd-nbd's own ``exclusive`` comes on top where the image has the feature.
+the daemon that writes. rbd-nbd's own ``--exclusive`` comes on top where the image has the feature.
 
 The decision, for a mapping that will write:
 
