@@ -107,14 +107,15 @@ def _mounted(ceph, mapping, mounts, facts):
 def _unmounted(ceph, mapping, facts, check):
     limit = ceph.settings.timeout
     found = signature.probe(mapping.device, limit)
-    _found(facts, found, superblock.read(mapping.device, limit))
+    block = superblock.read(mapping.device, limit)
+    _found(facts, found, block)
     if facts["fs_type"] == "xfs":
         facts["twin"] = xfs_uuid.mounted_twin(facts["uuid"], facts["device_number"])
     if not check:
         return
     mark = facts["mark"]
     if facts["fs_type"] in ("ext4", "xfs"):
-        result = fscheck.check(mapping.device, facts["fs_type"], ceph.settings.progress_timeout, full=bool(mark))
+        result = fscheck.check(mapping.device, facts["fs_type"], ceph.settings.progress_timeout, bool(mark), block)
         facts.update(state=result.state, damage=result.text, used=facts["used"] or result.state == "unclean")
     if found is None or remnant(facts):
         facts["not_blank"] = _why_not_blank(ceph, mapping, content=not mark)
@@ -216,7 +217,7 @@ def plan(spec, facts, wanted):
     if facts["device"] is None:
         return Plan(refusals=["{} is not mapped on this host; declare rbd_device.mapped before its filesystem.".format(spec)])
     if remnant(facts):
-        return _make(spec, facts, wanted, "a {} whose mkfs was killed".format(facts["mark"]["fs_type"]))
+        return _make(spec, facts, wanted, "what a killed mkfs.{} left".format(facts["mark"]["fs_type"]))
     if facts["signature"] is None:
         return _make(spec, facts, wanted, None)
     refusal = _unfit(spec, facts, wanted)

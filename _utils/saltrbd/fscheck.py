@@ -14,18 +14,19 @@ Check = namedtuple("Check", "state text")
 LAST_LINES = 3
 
 
-def check(device, fs_type, limit, full=False):
+def check(device, fs_type, limit, full=False, block=None):
     """Check the ext4 or xfs on a device without writing; ``full`` makes ext4 read everything, as xfs always does.
+
+    ``block`` is the superblock where the caller has read it.
 
     Raises :class:`CommandTimeout` after ``limit`` seconds in which nothing was read.
     """
     if fs_type == "xfs":
         return _xfs(device, limit)
-    return _ext4(device, limit, full)
+    return _ext4(device, limit, full, block or superblock.read(device, limit))
 
 
-def _ext4(device, limit, full):
-    found = superblock.read(device, limit)
+def _ext4(device, limit, full, found):
     if found and found.replay and not full:
         return Check("unclean", "")
     result = run(["e2fsck", "-n"] + ["-f"] * full + [device], limit, ok=None, device=device)

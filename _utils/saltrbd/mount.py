@@ -44,7 +44,7 @@ def check_point(point):
 
 def check_options(options):
     """Return mount options, given as a list or a comma-separated text, as a tuple of words."""
-    words = options.split(",") if isinstance(options, str) else options or ()
+    words = options.split(",") if isinstance(options, str) and options else () if options in (None, "") else options
     if not isinstance(words, (list, tuple)):
         raise errors.InvalidArgument("mount_options must be a list of words or text with commas, not {!r}.".format(options))
     for word in words:
@@ -125,7 +125,7 @@ def plan_mounted(spec, facts, place, wanted):
     growth = ("rbd_filesystem.grow", {"name": name})
     if not here:
         if _needs_uuid(facts, words):
-            fields["uuid"] = change(facts["uuid"], "a new one")
+            fields["uuid"] = change("its parent's", "a new one")
             steps.append(("rbd_filesystem.new_uuid", {"name": name}))
         if grows and fs_type == "ext4":
             steps.append(growth)
