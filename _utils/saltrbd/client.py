@@ -12,10 +12,16 @@ from collections import deque, namedtuple
 
 from saltrbd import errors
 from saltrbd.calls import CALLS
-from saltrbd.process import Worker
+from saltrbd.process import Worker, line_of
 from saltrbd.settings import monitors_for_people
 from saltrbd.size import show
 from saltrbd.spec import Spec
+
+# After a connection that failed the next ones get this part of the limit, at least these seconds: a highstate of a hundred
+# states must not wait a hundred times for monitors that are down, and a cluster that is back answers in a moment.
+IMPATIENCE, LEAST_PATIENCE = 0.2, 2.0
+# Workers, one after the other, of which every thread hangs, before a batch gives up what is not begun yet.
+ROUNDS = 2
 
 _clients = {}
 
@@ -33,21 +39,19 @@ class Outcome(namedtuple("Outcome", "result error")):
 
 
 class _Flight:
-    """A call on its way."""
+    """A call on its way. ``lost`` is the error class and the words for an answer that never came."""
 
-    __slots__ = ("index", "op", "args", "number", "limit", "expires")
+    __slots__ = ("index", "op", "args", "number", "limit", "expires", "lost")
 
-    def __init__(self, index, op, args, settings):
-        self.index, self.op, self.args = index, op, args
+    def __init__(self, index, op, args, number, settings):
+        self.index, self.op, self.args, self.number = index, op, args, number
         self.limit = settings.progress_timeout if CALLS[op].long else settings.timeout
-        self.number = self.expires = None
+        self.expires = self.lost = None
 
 
 def get(settings):
     """Return this process's client for these settings; the worker starts at the first call."""
-    if settings not in _clients:
-        _clients[settings] = Client(settings)
-    return _clients[settings]
+    return _clients.get(settings) or _clients.setdefault(settings, Client(settings))
 
 
 def close_all():
@@ -56,24 +60,56 @@ def close_all():
         _clients.popitem()[1].close()
 
 
+def close_idle():
+    """End the workers that have nothing to do; a newer core has taken this one's place."""
+    for client in list(_clients.values()):
+        client.close(wait=False)
+
+
+def _forget_all():
+    """In a forked child: the parent's pipes must not be held, and an answer that is the parent's never be read."""
+    for client in _clients.values():
+        client.forget()
+    _clients.clear()
+
+
 atexit.register(close_all)
-# A forked child shares the parent's pipes: it must never read an answer that is the parent's.
-os.register_at_fork(after_in_child=_clients.clear)
+os.register_at_fork(after_in_child=_forget_all)
 
 
 class Client:
-    """Calls operations of ``saltrbd.worker``; see ``saltrbd.calls`` for their names."""
+    """Calls operations of ``saltrbd.worker``; see ``saltrbd.calls`` for their names.
+
+    It may be used from many threads: one batch is carried out at a time, the others wait for it.
+    """
 
     def __init__(self, settings):
         self.settings = settings
+        self._number = 0
+        self._fence = None
+        self._reached = True
+        self._monitors = monitors_for_people(settings)
+        self._worker = None
+        self.forget()
+
+    def forget(self):
+        """Begin anew in a forked child: the worker, and the lock that another thread may have held, are the parent's."""
+        if self._worker:
+            self._worker.abandon()
         self._worker = None
         self._lock = threading.RLock()
-        self._number = 0
+        self._pid = os.getpid()
+
+    def _mine(self):
+        """Return the lock of this process."""
+        if self._pid != os.getpid():
+            self.forget()
+        return self._lock
 
     @property
     def fsid(self):
         """The fsid of the cluster; connects if no worker runs."""
-        with self._lock:
+        with self._mine():
             self._start()
             return self._worker.fsid
 
@@ -87,29 +123,45 @@ class Client:
         """Carry out ``[(op, args), ...]`` at once and return an :class:`Outcome` for each, in order.
 
         A call that hangs does not hold up the others: they are answered first, then the worker is replaced, and what
-        became of the hanging call is read by the new one.
+        became of the hanging call is read by the new one. A call ends within its limit (``rbd:timeout``, for long work
+        ``rbd:progress_timeout`` without progress); reading what became of it may take ``rbd:timeout`` more. Where nothing
+        answers at all, calls for which no thread was free (``rbd:threads``) are given up after two such limits.
         """
-        with self._lock:
-            return self._batch(requests, look=True)
+        with self._mine():
+            return self._batch(requests, ROUNDS)
 
-    def close(self):
-        """End the worker."""
-        worker, self._worker = self._worker, None
-        if worker:
-            worker.end()
+    def close(self, wait=True):
+        """End the worker; it starts again at the next call. Without ``wait`` a worker that another thread uses stays."""
+        lock = self._mine()
+        if not lock.acquire(blocking=wait):
+            return
+        try:
+            worker, self._worker = self._worker, None
+            if worker:
+                worker.end()
+        finally:
+            lock.release()
 
-    def _batch(self, requests, look):
+    def _batch(self, requests, rounds, look=True):
         outcomes = [None] * len(requests)
-        waiting = deque(_Flight(index, op, args, self.settings) for index, (op, args) in enumerate(requests))
+        waiting = deque()
+        for index, (op, args) in enumerate(requests):
+            self._number += 1
+            waiting.append(_Flight(index, op, args, self._number, self.settings))
         lost = []
-        while waiting:
+        while waiting and rounds:
             try:
                 self._start()
             except errors.RbdError as error:
                 for flight in waiting:
                     outcomes[flight.index] = Outcome(None, self._unreached(error, flight))
+                waiting.clear()
                 break
-            lost += self._fly(waiting, outcomes)
+            gone, answered = self._fly(waiting, outcomes)
+            lost += gone
+            rounds -= not answered
+        for flight in waiting:
+            outcomes[flight.index] = Outcome(None, self._not_begun(flight))
         if lost:
             self._settle(lost, outcomes, look)
         return outcomes
@@ -117,42 +169,79 @@ class Client:
     def _start(self):
         if self._worker and self._worker.alive():
             return
-        self._worker = None
-        self._worker = Worker.start(self.settings)
+        if self._worker:
+            self._lose([])
+        limit = self.settings.timeout
+        if not self._reached:
+            limit = min(limit, max(limit * IMPATIENCE, LEAST_PATIENCE))
+        self._reached = False
+        self._worker = Worker.start(self.settings, limit, self._fence)
+        self._reached, self._fence, self._monitors = True, None, self._worker.monitors
+
+    def _lose(self, lost):
+        """Kill the worker; what it had open for the lost writes is shut out by the next one."""
+        worker, self._worker = self._worker, None
+        worker.kill()
+        if any(CALLS[flight.op].writes for flight in lost):
+            self._fence = (worker.fsid, worker.sessions)
 
     def _fly(self, waiting, outcomes):
-        """Send what waits while there is a free thread, gather answers; return the flights without an answer."""
-        worker, flying, hung = self._worker, {}, []
+        """Send what waits while there is a free thread, gather answers; return (the flights without an answer, whether any
+        was answered)."""
+        worker, flying, hung, answered, shut_out = self._worker, {}, [], False, False
         with selectors.DefaultSelector() as selector:
             selector.register(worker.answers, selectors.EVENT_READ)
             while flying or waiting:
                 while waiting and len(flying) + len(hung) < self.settings.threads:
-                    flight = waiting.popleft()
-                    self._number += 1
-                    flight.number, flight.expires = self._number, time.monotonic() + flight.limit
-                    flying[flight.number] = flight
-                    worker.send({"id": flight.number, "op": flight.op, "args": flight.args})
+                    self._depart(waiting.popleft(), worker, flying, outcomes)
                 if not flying:
-                    break  # every thread hangs: the rest needs a new worker
+                    break  # nothing is left, or every thread hangs: the rest needs a new worker
                 if not self._wait(selector, worker, flying):
-                    died = [(flight, errors.WorkerDied) for flight in list(flying.values()) + hung]
-                    self.close()
-                    return died
+                    words = "was cut off, because the worker process ended" + worker.last_words()
+                    for flight in flying.values():
+                        flight.lost = errors.WorkerDied, words
+                    hung += flying.values()
+                    break
                 for answer in worker.read():
-                    flight = flying.get(answer["id"])
+                    flight = flying.get(answer.get("id"))
                     if flight is None:
                         continue  # the late answer of a call that was given up
                     if "progress" in answer:
-                        flight.expires = time.monotonic() + flight.limit
+                        flight.expires = time.monotonic() + max(flight.limit, answer["within"])
                         continue
                     del flying[flight.number]
+                    answered = True
                     outcomes[flight.index] = self._outcome(flight, answer)
-                now = time.monotonic()
-                for flight in [one for one in flying.values() if one.expires <= now]:
-                    hung.append(flying.pop(flight.number))
-        if hung:
-            self.close()
-        return [(flight, errors.CephTimeout) for flight in hung]
+                    shut_out = shut_out or isinstance(outcomes[flight.index].error, errors.SessionLost)
+                hung += self._expired(flying)
+        if hung or shut_out:
+            self._lose(hung)
+        return hung, answered
+
+    @staticmethod
+    def _depart(flight, worker, flying, outcomes):
+        try:
+            line = line_of({"id": flight.number, "op": flight.op, "args": flight.args})
+        except (TypeError, ValueError) as error:
+            wrong = errors.InvalidArgument(
+                "{} {} was not tried: its arguments cannot be sent ({}).".format(
+                    CALLS[flight.op].doing.capitalize(), _target(flight.args), error
+                )
+            )
+            outcomes[flight.index] = Outcome(None, wrong)
+            return
+        flight.expires = time.monotonic() + flight.limit
+        flying[flight.number] = flight
+        worker.send(line)
+
+    def _expired(self, flying):
+        """Take the flights whose time is up out of ``flying`` and return them."""
+        now = time.monotonic()
+        expired = [flying.pop(flight.number) for flight in list(flying.values()) if flight.expires <= now]
+        for flight in expired:
+            words = "had no answer within {:g} s from the cluster at {}".format(flight.limit, self._monitors)
+            flight.lost = errors.CephTimeout, words
+        return expired
 
     @staticmethod
     def _wait(selector, worker, flying):
@@ -184,9 +273,9 @@ class Client:
 
     def _hint(self, name):
         if name == "PermissionDenied":
-            return " Give client.{} the capabilities mon 'profile rbd' and osd 'profile rbd pool=POOL'.".format(
-                self.settings.user
-            )
+            return " Give client.{} the capabilities mon 'profile rbd' and osd 'profile rbd pool=POOL'.".format(self.settings.user)
+        if name == "SessionLost":
+            return " The next call connects anew; 'ceph osd blocklist ls' shows who is shut out, for instance this whole host."
         return ""
 
     def _unreached(self, error, flight):
@@ -194,32 +283,41 @@ class Client:
         same.facts = {}
         return same
 
+    def _not_begun(self, flight):
+        error = errors.CephTimeout(
+            "{} {} was not begun: no call before it had an answer within its limit from the cluster at {}. Nothing was done.".format(
+                CALLS[flight.op].doing.capitalize(), _target(flight.args), self._monitors
+            )
+        )
+        error.facts = {"op": flight.op, "seen": None}
+        return error
+
     def _settle(self, lost, outcomes, look):
         """Give every lost call its error; what a write became is read again by a new worker."""
         seen = {}
-        writes = [flight for flight, _ in lost if CALLS[flight.op].writes and flight.args.get("image")]
+        writes = [flight for flight in lost if CALLS[flight.op].writes and flight.args.get("image")]
         if look and writes:
-            ask = [
-                ("image_info", {key: flight.args.get(key, "") for key in ("pool", "namespace", "image")}) for flight in writes
-            ]
-            seen = {flight.index: outcome for flight, outcome in zip(writes, self._batch(ask, look=False))}
-        for flight, kind in lost:
-            outcomes[flight.index] = Outcome(None, self._lost(flight, kind, seen.get(flight.index)))
+            ask = [("image_info", _place(flight)) for flight in writes]
+            seen = {flight.index: outcome for flight, outcome in zip(writes, self._batch(ask, 1, look=False))}
+        for flight in lost:
+            outcomes[flight.index] = Outcome(None, _lost(flight, seen.get(flight.index)))
 
-    def _lost(self, flight, kind, again):
-        call = CALLS[flight.op]
-        if kind is errors.CephTimeout:
-            why = "had no answer within {:g} s from the cluster at {}".format(
-                flight.limit, monitors_for_people(self.settings)
-            )
-        else:
-            why = "was cut off, because the worker process ended"
-        text = "{} {} {}.".format(call.doing.capitalize(), _target(flight.args), why)
-        if call.writes:
-            text += " Its outcome is unknown" + (": " + _second_look(again) if again else "") + "."
-        error = kind(text)
-        error.facts = {"op": flight.op, "seen": again.result if again else None}
-        return error
+
+def _place(flight):
+    """The arguments of image_info for the image that a lost write was about, in the trash too."""
+    keys = ["pool", "namespace", "image"] + ["image_id"] * (flight.op == "trash_remove")
+    return dict({key: flight.args.get(key, "") for key in keys}, users=True)
+
+
+def _lost(flight, again):
+    call = CALLS[flight.op]
+    kind, words = flight.lost
+    text = "{} {} {}.".format(call.doing.capitalize(), _target(flight.args), words)
+    if call.writes:
+        text += " Its outcome is unknown" + (": " + _second_look(flight, again) if again else "") + "."
+    error = kind(text)
+    error.facts = {"op": flight.op, "seen": again.result if again else None}
+    return error
 
 
 def _target(args):
@@ -228,12 +326,19 @@ def _target(args):
     return "/".join(part for part in (args.get("pool"), args.get("namespace")) if part) or "of the cluster"
 
 
-def _second_look(outcome):
+def _second_look(flight, outcome):
     if isinstance(outcome.error, errors.ImageNotFound):
         return "a new worker finds no such image"
     if outcome.error is not None:
         return "a second look was not possible either ({})".format(str(outcome.error).rstrip("."))
-    names = [item["name"] for item in outcome.result["snapshots"]]
-    return "a new worker sees the image with {} and {}".format(
-        show(outcome.result["size"]), "the snapshots " + ", ".join(names) if names else "no snapshots"
-    )
+    facts = outcome.result
+    users = sorted({watcher["address"] for watcher in facts["watchers"]})
+    # What a writer meets most often: the holder of the exclusive lock does not answer.
+    using = "; it is in use by {} (one that has died holds up writes for 30 s)".format(", ".join(users)) if users else ""
+    wanted = flight.args.get("snapshot")
+    if wanted:
+        found = [item for item in facts["snapshots"] if item["name"] == wanted]
+        if not found:
+            return "a new worker finds the image without that snapshot" + using
+        return "a new worker finds the snapshot, {}protected{}".format("" if found[0]["protected"] else "not ", using)
+    return "a new worker finds the image, {}, with {} snapshots{}".format(show(facts["size"]), len(facts["snapshots"]), using)

@@ -44,6 +44,18 @@ class ClusterUnreachable(RbdError):
     """The monitors did not answer, or refused the connection."""
 
 
+class InvalidConfiguration(RbdError):
+    """Ceph's configuration file is missing, unreadable or wrong, or names no monitor."""
+
+
+class AuthenticationFailed(RbdError):
+    """The keyring is missing, unreadable or has no key of the Ceph user, or the monitors refuse the key."""
+
+
+class SessionLost(RbdError):
+    """The cluster has shut the session out: its address, or this whole host, is on the OSDs' blocklist."""
+
+
 class WrongCluster(RbdError):
     """The connected cluster's fsid is not the one that the pillar names; nothing was done."""
 

@@ -1,20 +1,24 @@
 """The worker as a child process: start, lines out, lines in, end."""
 
+import importlib.util
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 from saltrbd import errors
 from saltrbd.settings import conf_file, mon_host, monitors_for_people
 
 SYSTEM_PYTHON = "/usr/bin/python3"
+# Seconds in which a worker that is asked to end finishes what it has begun (its own limit is shorter).
+END_WAIT = 1.5
 # Seconds that a killed child gets; one that is still there (state D) is left, never waited for.
 KILL_WAIT = 2.0
-_READ = 1 << 16
+_READ = 1 << 20
+_LAST_WORDS = 500
 _HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker")
 
 
@@ -27,42 +31,64 @@ def interpreters(settings):
 
 
 def _environment():
-    """The environment for a foreign interpreter: nothing that would make it load Salt's own modules or libraries."""
+    """The environment for a foreign interpreter: nothing that would make it load Salt's own modules or libraries, and
+    nothing that librados takes for settings."""
     return {
-        key: value for key, value in os.environ.items() if not key.startswith("PYTHON") and key not in ("LD_LIBRARY_PATH", "CEPH_ARGS")
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("PYTHON", "CEPH_")) and key not in ("LD_LIBRARY_PATH", "LD_PRELOAD")
     }
 
 
 class Worker:
     """A running worker that has connected. ``start`` makes one."""
 
-    def __init__(self, process, log):
+    def __init__(self, process, log, settings):
         self._process, self._log = process, log
         self.requests, self.answers = process.stdin, process.stdout
         os.set_blocking(self.requests.fileno(), False)
         os.set_blocking(self.answers.fileno(), False)
-        self._out, self._in, self._eof = bytearray(), bytearray(), False
+        self._out, self._in, self._searched, self._eof = bytearray(), bytearray(), 0, False
+        self.fsid = None
+        # Where the monitors are; what the configuration file says of them comes from the worker, once it has read it.
+        self.monitors, self._file = monitors_for_people(settings), not settings.monitors
+        # The addresses of its sessions, as the cluster sees them.
+        self.sessions = []
 
     @classmethod
-    def start(cls, settings):
+    def start(cls, settings, limit=None, fence=None):
         """Start a worker and wait until it has connected to the right cluster.
 
-        Raises :class:`NoBindings`, :class:`ClusterUnreachable`, :class:`PermissionDenied` or :class:`WrongCluster`.
+        ``limit`` is the number of seconds for the connection (default ``settings.timeout``). ``fence`` is (fsid, session
+        addresses) of a worker that ended in the middle of writes: they are shut out of that cluster, so that their locks
+        and watches go at once and nothing of theirs is carried out later.
+
+        Raises :class:`NoBindings`, :class:`ClusterUnreachable`, :class:`AuthenticationFailed`,
+        :class:`InvalidConfiguration`, :class:`WrongCluster` or :class:`WorkerDied`.
         """
-        tried = []
+        limit = settings.timeout if limit is None else limit
+        tried, death = [], None
         for python in interpreters(settings):
+            if not settings.python and python == sys.executable and not _importable():
+                tried.append("{}: no module named rbd".format(python))
+                continue
             try:
-                return cls._start(settings, python)
+                return cls._start(settings, python, limit, fence)
             except errors.NoBindings as error:
                 tried.append("{}: {}".format(python, error))
+            except errors.WorkerDied as error:
+                death = error
+        if death:
+            raise death
         raise errors.NoBindings(
             "No Python on this host can import rados and rbd ({}). Install python3-rados and python3-rbd (Debian's and "
             "RHEL's names), or name an interpreter that has them as rbd:python.".format("; ".join(tried))
         )
 
     @classmethod
-    def _start(cls, settings, python):
-        log = tempfile.TemporaryFile()
+    def _start(cls, settings, python, limit, fence):
+        # In memory: neither a full nor a read-only /tmp is in the way, and nothing stays on a disk.
+        log = os.fdopen(os.memfd_create("saltrbd-worker"), "w+b", buffering=0)
         try:
             process = subprocess.Popen(
                 [python, "-E", "-s", _HERE, str(os.getpid())],
@@ -71,20 +97,21 @@ class Worker:
                 stderr=log,
                 bufsize=0,
                 env=_environment(),
+                cwd="/",
                 start_new_session=True,  # Ctrl-C is for Salt; the worker follows when Salt has ended
             )
         except OSError as error:
             log.close()
             raise errors.NoBindings(error.strerror or str(error))
-        worker = cls(process, log)
+        worker = cls(process, log, settings)
         try:
-            worker._greet(settings)
+            worker._greet(settings, limit, fence)
         except BaseException:
-            worker.end()
+            worker.kill()
             raise
         return worker
 
-    def _greet(self, settings):
+    def _greet(self, settings, limit, fence):
         hello = {
             "conf": conf_file(settings),
             "mon_host": mon_host(settings),
@@ -92,22 +119,27 @@ class Worker:
             "keyring": settings.keyring,
             "timeout": settings.timeout,
             "threads": settings.threads,
+            "fence": fence,
         }
         self.send({"hello": hello})
-        answer = self._first_answer(settings.timeout)
-        at = "the cluster at {} as client.{}".format(monitors_for_people(settings), settings.user)
+        answer = self._first_answer(limit)
+        at = "the cluster at {} as client.{}".format(self.monitors, settings.user)
         if answer is None:
-            raise errors.ClusterUnreachable("Connecting to {} had no answer within {:g} s.".format(at, settings.timeout))
-        told = answer["hello"].get("error")
+            raise errors.ClusterUnreachable(
+                "Connecting to {} had no answer within {:g} s. Look whether the monitors run, and whether this host reaches them.".format(
+                    at, limit
+                )
+            )
+        told = answer.get("error")
         if told and told["name"] == "NoBindings":
             raise errors.NoBindings(told["message"])
         if told:
             raise errors.by_name(told["name"])("Connecting to {} failed: {}.".format(at, told["message"].rstrip(".")))
-        self.fsid = answer["hello"]["fsid"]
+        self.fsid = answer["fsid"]
         if settings.fsid and settings.fsid != self.fsid:
             raise errors.WrongCluster(
                 "The cluster at {} has the fsid {}, but ceph:fsid is {}; nothing was done. Correct ceph:monitors, "
-                "ceph:conf or ceph:fsid.".format(monitors_for_people(settings), self.fsid, settings.fsid)
+                "ceph:conf or ceph:fsid.".format(self.monitors, self.fsid, settings.fsid)
             )
 
     def _first_answer(self, limit):
@@ -115,18 +147,26 @@ class Worker:
         with selectors.DefaultSelector() as selector:
             selector.register(self.answers, selectors.EVENT_READ)
             while time.monotonic() < until:
-                self.flush()
                 if selector.select(max(0.0, until - time.monotonic())):
                     self.fill()
                 for answer in self.read():
-                    return answer
+                    if "hello" in answer:
+                        return answer["hello"]
                 if self._eof:
-                    raise errors.WorkerDied("The worker process ended before it had connected. {}".format(self._last_words()))
+                    raise errors.WorkerDied("The worker process ended before it had connected{}.".format(self.last_words()))
         return None
 
-    def _last_words(self):
-        self._log.seek(0)
-        return self._log.read()[-500:].decode("utf-8", "replace").strip()
+    def last_words(self):
+        """Return how the process ended and the end of what it wrote on stderr, to be put into a sentence."""
+        try:
+            code = self._process.wait(timeout=KILL_WAIT)
+        except subprocess.TimeoutExpired:
+            return ", and is still there as pid {}".format(self.pid)
+        how = " by {}".format(_signal(-code)) if code < 0 else " with code {}".format(code) if code else ""
+        size = os.fstat(self._log.fileno()).st_size
+        text = os.pread(self._log.fileno(), _LAST_WORDS, max(0, size - _LAST_WORDS)).decode("utf-8", "replace")
+        lines = " / ".join(line.strip() for line in text.splitlines() if line.strip())
+        return how + ("; its last words: {}".format(lines.rstrip(".")) if lines else "")
 
     @property
     def pid(self):
@@ -142,8 +182,8 @@ class Worker:
         return self._eof
 
     def send(self, request):
-        """Take a request; as much as fits is written at once."""
-        self._out += (json.dumps(request) + "\n").encode("ascii")
+        """Take a request (what ``json`` can carry, or bytes that are a line of it); as much as fits is written at once."""
+        self._out += request if isinstance(request, bytes) else line_of(request)
         self.flush()
 
     def unsent(self):
@@ -170,20 +210,75 @@ class Worker:
         self._eof = not data
 
     def read(self):
-        """Yield the answers read so far."""
+        """Yield the answers read so far. What a library printed is none, and what the worker tells of itself is kept."""
         while True:
-            line, newline, rest = self._in.partition(b"\n")
-            if not newline:
+            end = self._in.find(b"\n", self._searched)
+            if end < 0:
+                self._searched = len(self._in)
                 return
-            self._in = rest
-            yield json.loads(line.decode("ascii"))
+            answer = _parsed(bytes(self._in[:end]))
+            del self._in[: end + 1]
+            self._searched = 0
+            if "monitors" in answer:
+                if self._file and answer["monitors"]:
+                    self.monitors = "{} ({})".format(answer["monitors"], self.monitors)
+            elif "session" in answer:
+                self.sessions.append(answer["session"])
+            elif answer:
+                yield answer
 
     def end(self):
-        """End the process; one that does not end is left and said so by nobody waiting for it."""
-        for pipe in (self.requests, self.answers, self._log):
-            pipe.close()
+        """Ask the process to end, which it does at once, or when what it has begun is done; else kill it."""
+        self.requests.close()
+        try:
+            self._process.wait(timeout=END_WAIT)
+        except subprocess.TimeoutExpired:
+            pass
+        self.kill()
+
+    def kill(self):
+        """End the process now; one that survives SIGKILL (state D) is left, never waited for."""
         try:
             self._process.kill()
             self._process.wait(timeout=KILL_WAIT)
         except (subprocess.TimeoutExpired, OSError):
             pass
+        self._close()
+
+    def abandon(self):
+        """In a forked child: give up the parent's worker without touching it."""
+        self._process.returncode = 0  # it is no child of this process, so nothing is to be waited for
+        self._close()
+
+    def _close(self):
+        for pipe in (self.requests, self.answers, self._log):
+            pipe.close()
+
+
+def line_of(request):
+    """Return a request as the line that the worker reads; raises TypeError or ValueError for what JSON cannot carry."""
+    return (json.dumps(request) + "\n").encode("ascii")
+
+
+def _parsed(line):
+    if not line.startswith(b"{"):
+        return {}
+    try:
+        return json.loads(line.decode("ascii"))
+    except ValueError:
+        return {}
+
+
+def _importable():
+    """True if this process's own Python knows a module rbd; saves the start of an interpreter that cannot serve."""
+    try:
+        return importlib.util.find_spec("rbd") is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _signal(number):
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "signal {}".format(number)
