@@ -10,7 +10,7 @@ import re
 from collections import namedtuple
 from pathlib import Path
 
-from labkit import processes
+from labkit import cluster, processes
 from labkit.commands import LabError, run
 
 # Where saltrbd keeps the links that fstab names and the files that images are exported as; each path has the fsid in it.
@@ -41,27 +41,50 @@ def leftovers(known):
     return Leftovers(held, devices, sorted(exports), daemons)
 
 
+def clear(folder):
+    """Take off this host what the cluster in ``folder`` left on it, then end the cluster and remove its folder.
+
+    Works as well when the cluster is half dead, or was never there. Returns one sentence for each thing that stayed.
+    """
+    known = cluster.facts(folder)
+    problems = []
+    if known is not None:
+        processes.resume(cluster.daemons(folder).values())
+        alive = cluster.healthy(folder)
+        if not alive and _mapped_by_kernel(known):
+            problems += _let_kernel_requests_fail(folder)
+        problems += release(known, alive)
+    cluster.stop(folder)
+    return problems
+
+
+def _let_kernel_requests_fail(folder):
+    try:
+        cluster.forget_pools(folder)
+    except LabError as problem:
+        return [f"The kernel's mappings cannot be ended without a monitor, and it did not start: {problem}"]
+    return []
+
+
 def release(known, alive):
     """Unmount, detach and unmap all of it; return one sentence for each thing that stayed.
 
-    ``alive`` says that the cluster answers. A dead one is cut off first: then what waits for it gets an error.
+    ``alive`` says that the cluster answers. The daemons of a dead one are ended first: then what waits for them gets
+    an error.
     """
     found = leftovers(known)
-    problems = []
-    if not alive:
-        problems += _end_daemons(found.daemons, known, patience=1)
-    for mount in found.mounts:
-        problems += _unmount(mount.point)
-    for name in found.devices:
-        problems += _detach(name, alive)
-    problems += _end_daemons(found.daemons, known, patience=10)
+    stuck = [] if alive else _end_daemons(found.daemons, known, patience=1)
+    said = {mount.point: _unmount(mount.point) for mount in found.mounts}
+    said.update((name, _detach(name, alive)) for name in found.devices)
+    stuck = stuck or _end_daemons(found.daemons, known, patience=10)
     for path in found.exports:
         _attempt(["fusermount3", "-uz", path])
     remove_links(known)
     remove_fstab_lines(known)
     left = leftovers(known)
-    problems += [f"{mount.point} is still mounted." for mount in left.mounts]
-    problems += [f"/dev/{name} is still attached." for name in left.devices]
+    problems = [f"The process {pid} did not end even after SIGKILL; the kernel holds it." for pid in stuck]
+    problems += [f"{mount.point} is still mounted: {said.get(mount.point)}" for mount in left.mounts]
+    problems += [f"/dev/{name} is still attached: {said.get(name)}" for name in left.devices]
     return problems
 
 
@@ -157,29 +180,24 @@ def _mapped_by_nbd(daemons):
 
 
 def _end_daemons(pids, known, patience):
-    stuck = processes.end(pids, _serves(known), patience)
-    return [f"The process {pid} did not end even after SIGKILL; the kernel holds it." for pid in stuck]
+    return processes.end(pids, _serves(known), patience)
 
 
 def _unmount(point):
     # A frozen filesystem would outlive its own unmounting.
     _attempt(["fsfreeze", "--unfreeze", point])
     if _attempt(["umount", point], timeout=30) is None:
-        return []
-    said = _attempt(["umount", "--lazy", point])
-    return [] if said is None else [f"{point} could not be unmounted: {said}"]
+        return None
+    return _attempt(["umount", "--lazy", point])
 
 
 def _detach(name, alive):
     device = f"/dev/{name}"
     if name.startswith("loop"):
-        said = _attempt(["losetup", "--detach", device])
-    elif name.startswith("nbd"):
-        said = _attempt(["rbd-nbd", "unmap", device])
-    else:
-        force = [] if alive else ["-o", "force"]
-        said = _attempt(["rbd", "device", "unmap", *force, device])
-    return [] if said is None else [f"{device} could not be detached: {said}"]
+        return _attempt(["losetup", "--detach", device])
+    if name.startswith("nbd"):
+        return _attempt(["rbd-nbd", "unmap", device])
+    return _attempt(["rbd", "device", "unmap", *([] if alive else ["-o", "force"]), device])
 
 
 def _attempt(argv, timeout=20):

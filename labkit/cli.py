@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 
-from labkit import cleanup, cluster, demo, minion, prepare, testing
+from labkit import cleanup, cluster, demo, minion, prepare, testing, vm
 from labkit.commands import LabError, Step
 from labkit.home import Home
 
@@ -17,21 +17,19 @@ def up(home, salt=None):
         if salt:
             home.choose(salt=salt)
         prepare.salt_environment(home, home.choices().get("salt", prepare.SALT))
-        known = cluster.facts(home.cluster)
-        if known is None:
+        if cluster.facts(home.cluster) is None:
             with Step("start the embedded Ceph (monitor, manager, OSD)"):
                 cluster.start(home.cluster)
         elif not cluster.healthy(home.cluster):
             with Step("restart the embedded Ceph, which was found dead or half dead"):
-                _restart(home, known)
+                _restart(home)
         minion.configure(home)
 
 
-def _restart(home, known):
+def _restart(home):
     if not cluster.revive(home.cluster):
         # The data is lost with the OSD, so what was mapped from it can only be taken off.
-        _complain(cleanup.release(known, alive=False))
-        cluster.stop(home.cluster)
+        _complain(cleanup.clear(home.cluster))
         cluster.start(home.cluster)
 
 
@@ -42,10 +40,11 @@ def down(home):
         return
     problems = []
     for each in (home, home.tests()):
+        problems += vm.down(each)
         with each.locked():
             if cluster.facts(each.cluster) or cluster.daemons(each.cluster):
                 with Step(f"unmount, unmap and stop what runs in {each.cluster}"):
-                    problems += testing.clear(each)
+                    problems += cleanup.clear(each.cluster)
     _complain(problems)
     print("The lab is down.")
 
@@ -106,6 +105,8 @@ def _run(command, words, home):
         return shell(home, words)
     if command == "test":
         return testing.main(home, words)
+    if command == "vm":
+        return vm.main(home, words)
     parser = argparse.ArgumentParser(prog=f"./lab {command}", allow_abbrev=False)
     if command in ("up", "demo"):
         parser.add_argument("--salt", metavar="VERSION", help=f"another Salt than {prepare.SALT}, such as 3006.28")

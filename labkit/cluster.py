@@ -152,7 +152,9 @@ def ceph(folder, *words, timeout=30, check=True):
 
 def healthy(folder):
     """Tell whether all three daemons run and the OSD serves, as the monitor sees it."""
-    if sorted(daemons(folder)) != sorted(DAEMONS):
+    running = daemons(folder)
+    # The monitor notices a stopped OSD only after a while.
+    if sorted(running) != sorted(DAEMONS) or any(processes.state(pid) == "T" for pid in running.values()):
         return False
     try:
         seen = ceph(folder, "status", timeout=15)
@@ -176,6 +178,18 @@ def revive(folder):
     except LabError:
         return False
     return True
+
+
+def forget_pools(folder):
+    """Bring the monitor alone back and delete all pools, so that the kernel's waiting requests fail.
+
+    The kernel's rbd waits for ever for an OSD that is dead; only a pool that is gone ends its requests.
+    """
+    folder = Path(folder).resolve()
+    if "ceph-mon" not in daemons(folder):
+        _start_mon(folder)
+    for pool in ceph(folder, "osd", "pool", "ls"):
+        ceph(folder, "osd", "pool", "rm", pool, pool, "--yes-i-really-really-mean-it")
 
 
 def _conf(folder):

@@ -38,6 +38,10 @@ class Home:
         """Return the home of the tests: a cluster of its own beside the demo's."""
         return Home(self.folder / "test", self.venvs)
 
+    def machines(self):
+        """Return the home of the emulated machines: a cluster of their own, on their bridge."""
+        return Home(self.folder / "vm", self.venvs)
+
     def choices(self):
         """Return what ``up`` was told (the Salt version), or nothing where it never ran."""
         try:

@@ -19,7 +19,8 @@ def configure(home):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
     config = {
-        "id": "lab",
+        # The name by which it holds images: no two machines may have the same.
+        "id": os.environ.get("RBD_LAB_MINION", "lab"),
         "file_client": "local",
         # Nothing of a Salt that this machine may have is read or written.
         "conf_file": str(home.minion / "minion"),
@@ -39,7 +40,10 @@ def configure(home):
     }
     _write_private(home.minion / "minion", config)
     keys = ("fsid", "monitors", "conf", "user", "keyring", "pool")
-    _write_private(home.pillar / "ceph.sls", {"ceph": {**{key: known[key] for key in keys}, "fs_type": "ext4"}})
+    content = {"ceph": {**{key: known[key] for key in keys}, "fs_type": "ext4"}}
+    if os.environ.get("RBD_LAB_DRIVER"):
+        content["rbd"] = {"driver": os.environ["RBD_LAB_DRIVER"]}
+    _write_private(home.pillar / "ceph.sls", content)
 
 
 def require_cluster(home):

@@ -13,11 +13,17 @@ lab_packages="ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd r
 # What only the tests need: other kinds of content that must never be formatted, network namespaces, linters.
 test_packages="btrfs-progs lvm2 cryptsetup-bin mdadm bcache-tools fdisk gdisk iproute2 procps git shellcheck"
 
+# shellcheck disable=SC2034
+# What only the emulated machines need.
+machine_packages="qemu-system-x86 qemu-utils mmdebstrap iproute2 openssh-client systemd"
+
 # MiB: a cluster and Salt in memory; on disk all packages, Salt twice with the tools, a cluster with its logs.
 need_memory=1024
 need_packages=1500
 need_venvs=800
 need_home=300
+need_machine_memory=1800
+need_image=3000
 
 missing_packages() {
     # shellcheck disable=SC2086 # a list of names
@@ -133,4 +139,24 @@ prepare() {
         exit 3
     fi
     [ -z "$missing" ] || install_packages
+}
+
+# The same for the emulated machines.
+prepare_machines() {
+    found=$(machine_obstacles)
+    if [ -n "$found" ]; then
+        echo "This system cannot carry the lab's machines, and nothing was changed:" >&2
+        echo "$found" | sed 's/^/- /' >&2
+        exit 3
+    fi
+    prepare "$1 $machine_packages"
+}
+
+machine_obstacles() {
+    [ "$(uname -m)" = x86_64 ] || echo "The machines are emulated on x86_64 only; this is $(uname -m)."
+    can_open /dev/net/tun || echo "They need /dev/net/tun for their network; load tun, or give the container the device."
+    memory=$(awk '/^MemAvailable:/ {print int($2 / 1024)}' /proc/meminfo 2>/dev/null) || true
+    [ "${memory:-0}" -ge $need_machine_memory ] || [ -e "$RBD_LAB_HOME/vm/network.json" ] ||
+        echo "They need $need_machine_memory MiB of free memory; ${memory:-0} MiB are free."
+    [ -d "$RBD_LAB_VENVS/../vm-images" ] || check_space "$(dirname "$RBD_LAB_VENVS")" $need_image "the machines' disk"
 }

@@ -4,14 +4,14 @@ import contextlib
 import subprocess
 from pathlib import Path
 
-from labkit import cleanup, cluster, lint, prepare
+from labkit import cleanup, cluster, lint, prepare, vm
 from labkit.commands import LabError, Step, clean_environment
 from labkit.home import REPO
 
 TESTS = REPO / "tests"
 
-# Parts that run without a cluster.
-PURE = ("unit",)
+# Parts that run without a cluster on this host; the machines of the part vm have their own.
+PURE = ("unit", "vm")
 
 # One run of pytest takes minutes; this is for one that hangs beyond pytest's own limits.
 LONGEST_RUN = 2400
@@ -72,7 +72,10 @@ def _runs(version, parts, rest):
 def _run(home, salt, folders, rest):
     venv = prepare.salt_environment(home, salt)
     needs_cluster = not folders or any(folder.name not in PURE for folder in folders)
-    with _cluster(home.tests()) if needs_cluster else contextlib.nullcontext({}) as facts:
+    with contextlib.ExitStack() as stack:
+        facts = stack.enter_context(_cluster(home.tests())) if needs_cluster else {}
+        if any("vm" in Path(word).parts for word in [*folders, *rest]):
+            stack.enter_context(vm.for_tests(home.tests()))
         print(f"          pytest on Salt {salt}: {' '.join(_short(path) for path in folders) or ' '.join(rest)}", flush=True)
         env = clean_environment(
             # The environment's own commands, such as salt-call, come before the machine's.
@@ -95,7 +98,7 @@ def _short(path):
 @contextlib.contextmanager
 def _cluster(home):
     """Give the tests a cluster that knows nothing of earlier runs, and take all of it away after them."""
-    clear(home)
+    cleanup.clear(home.cluster)
     with Step("start the tests' own embedded Ceph"):
         known = cluster.start(home.cluster)
     try:
@@ -108,13 +111,5 @@ def _cluster(home):
             "CLUSTER": known["folder"],
         }
     finally:
-        for problem in clear(home):
+        for problem in cleanup.clear(home.cluster):
             print(problem)
-
-
-def clear(home):
-    """Take off the host what a cluster left on it, and end the cluster; return what could not be taken off."""
-    known = cluster.facts(home.cluster)
-    problems = [] if known is None else cleanup.release(known, alive=cluster.healthy(home.cluster))
-    cluster.stop(home.cluster)
-    return problems

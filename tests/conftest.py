@@ -15,7 +15,7 @@ sys.path[:0] = [str(REPO), str(REPO / "_utils")]
 
 from labkit import cleanup as lab_cleanup  # noqa: E402
 from labkit import cluster as lab_cluster  # noqa: E402
-from labkit import commands, processes  # noqa: E402
+from labkit import commands  # noqa: E402
 
 Cluster = namedtuple("Cluster", "fsid monitors conf user keyring folder")
 
@@ -42,10 +42,8 @@ def private_cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ceph")
     known = lab_cluster.start(folder)
     yield Cluster(**{key: known[key] for key in Cluster._fields})
-    processes.resume(lab_cluster.daemons(folder).values())
-    problems = lab_cleanup.release(known, alive=lab_cluster.healthy(folder))
-    lab_cluster.stop(folder)
-    assert not problems
+    problems = lab_cleanup.clear(folder)
+    assert not problems, problems
 
 
 class RbdCommand:
