@@ -131,7 +131,7 @@ def attach(wanted):
         blockdev["conf"] = _conf(wanted.ceph.settings, folder)
         keep(os.path.join(folder, "mapping.json"), json.dumps(blockdev))
         keep(_export(folder), "")
-        launch.start(_argv(folder, blockdev), "rbd-volume-" + os.path.basename(folder), limit)
+        launch.start(_argv(folder, blockdev), "rbd-volume-" + os.path.basename(folder), "RBD volume {}".format(spec), limit)
         pid = _pid(folder)
         launch.leave_control_group(pid)
         device = loop.attach(_export(folder), wanted.read_only, limit)

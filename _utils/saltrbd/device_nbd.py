@@ -64,7 +64,8 @@ def attach(wanted):
     argv = ["rbd-nbd", "map", str(wanted.spec)] + _words(wanted.options) + ["--read-only"] * wanted.read_only
     argv += ["--exclusive"] * (wanted.exclusive and "exclusive-lock" in wanted.features)
     os.makedirs(RUN, mode=0o700, exist_ok=True)
-    launch.start(argv + command_args(settings), "rbd-volume-" + mark, settings.timeout, env={MARK: mark})
+    what = "RBD volume {}".format(wanted.spec)
+    launch.start(argv + command_args(settings), "rbd-volume-" + mark, what, settings.timeout, env={MARK: mark})
     for mapping in mapped_list():
         if (mapping.fsid, mapping.image_id, mapping.snapshot_id) == (wanted.fsid, wanted.image_id, wanted.snapshot_id):
             launch.leave_control_group(mapping.pid)

@@ -20,23 +20,24 @@ def has_systemd():
     return os.path.isdir("/run/systemd/system") and which("systemd-run") is not None
 
 
-def start(argv, unit, limit, env=None):
+def start(argv, unit, what, limit, env=None):
     """Run ``argv``, which daemonizes itself once it serves.
 
-    ``unit`` names the transient service. Raises what ``run`` raises; after a timeout the daemon may still be there, the caller
-    looks for it.
+    ``unit`` names the transient service, ``what`` describes it. Raises what ``run`` raises; after a timeout the daemon may still
+    be there, the caller looks for it.
     """
-    if not has_systemd():
+    program = which(argv[0])  # systemd has a PATH of its own
+    if program is None or not has_systemd():
         run(argv, limit, env=env)
         return
-    program = which(argv[0]) or argv[0]  # systemd has its own PATH
     with tempfile.TemporaryDirectory(prefix=".start.", dir=RUN) as folder:
         err = os.path.join(folder, "stderr")
-        words = ["systemd-run", "--quiet", "--collect", "--unit=" + unit, "--service-type=forking"]
+        words = ["systemd-run", "--quiet", "--collect", "--unit=" + unit, "--description=" + what, "--service-type=forking"]
         for item in _PROPERTIES + ("StandardOutput=null", "StandardError=file:" + err):
             words += ["-p", item]
         words += ["--setenv={}={}".format(key, value) for key, value in sorted((env or {}).items())]
-        result = run(words + ["--", program] + list(argv[1:]), limit, ok=None)
+        # systemd replaces $NAME in arguments; $$ stands for one $.
+        result = run(words + ["--", program] + [word.replace("$", "$$") for word in argv[1:]], limit, ok=None)
         said = _last_lines(err) or result.err.strip()
     if result.code:
         raise errors.CommandFailed("The command '{}' ended in the service {}: {}".format(" ".join(argv), unit, said))
