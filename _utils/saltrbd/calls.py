@@ -4,7 +4,10 @@ from collections import namedtuple
 
 Call = namedtuple("Call", "doing writes long")
 
-# A question or a small change has rbd:timeout seconds in all; long work has rbd:progress_timeout without progress.
+# A question or a small change has rbd:timeout seconds in all; long work has rbd:progress_timeout without progress. Removals,
+# walks over an image and shrinks (in steps) tell their progress. A rebuild of an object map has no progress that Python sees:
+# the worker tells before it how long it may take for that size. Removing a snapshot has none either, and needs none: the OSDs
+# trim its data afterwards.
 CALLS = {
     "cluster_info": Call("asking for the cluster's settings", False, False),
     "namespace_list": Call("listing the namespaces", False, False),

@@ -26,6 +26,10 @@ _SNAPSHOT_TYPES = {0: "user", 1: "group", 2: "trash", 3: "mirror"}
 _CONFIG, _METADATA = "conf_", "metadata_"
 # An OSD hands out no more entries at once (osd_max_omap_entries_per_request).
 _OMAP_CHUNK = 1000
+# Bytes that a shrink takes off in one step, and the most steps; librbd removes thousands of objects a second.
+_SHRINK_STEP, _SHRINK_STEPS = 64 << 30, 100
+# How long librbd may take to look for one object while it rebuilds an object map; it looks for ten at once.
+_SECONDS_PER_OBJECT = 0.01
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
@@ -255,10 +259,16 @@ def annotate(handle, metadata, config):
 
 
 def image_resize(session, report, pool, namespace, image, size, allow_shrink=False, snapshot=""):
-    """Resize to ``size`` bytes. librbd shrinks unless it is told not to."""
+    """Resize to ``size`` bytes. librbd shrinks unless it is told not to.
+
+    Its call has no progress for Python, so what shrinks much does so in steps, and each is a sign of life.
+    """
     with session.image(pool, namespace, image, write=True) as handle:
-        if handle.size() != size:
-            handle.resize(size, allow_shrink)
+        before = handle.size()
+        step = max(_SHRINK_STEP, (before - size) // _SHRINK_STEPS)
+        for target in [*range(before - step, size, -step), size] if size != before else ():
+            handle.resize(target, allow_shrink)
+            report((before - target) / (before - size))
 
 
 def image_features(session, report, pool, namespace, image, enable=(), disable=(), snapshot=""):
@@ -300,12 +310,17 @@ def _forget(remove, key):
 def image_rebuild_object_map(session, report, pool, namespace, image, snapshot=""):
     """Rebuild the object map, of the snapshots too: their flags become invalid with the image's."""
     with session.image(pool, namespace, image, write=True) as handle:
-        handle.rebuild_object_map()
+        _rebuild(handle, report, 0)
         snapshots = [item["name"] for item in handle.list_snaps() if item["namespace"] == 0]
-    for done, name in enumerate(snapshots):
-        report(done / len(snapshots))
+    for done, name in enumerate(snapshots, 1):
         with session.image(pool, namespace, image, snapshot=name, write=True) as handle:
-            handle.rebuild_object_map()
+            _rebuild(handle, report, done / (len(snapshots) + 1))
+
+
+def _rebuild(handle, report, fraction):
+    """librbd looks for each object, and has no progress for Python: the time without a sign of life grows with the size."""
+    report(fraction, within=handle.size() / handle.stat()["obj_size"] * _SECONDS_PER_OBJECT)
+    handle.rebuild_object_map()
 
 
 def image_remove(session, report, pool, namespace, image, snapshot=""):
