@@ -4,7 +4,6 @@ Everything is recognised by the cluster (its fsid, or its configuration file or 
 another cluster's mappings on the same host are never touched. It works as well when the cluster is dead.
 """
 
-import json
 import os
 import re
 from collections import namedtuple
@@ -210,9 +209,11 @@ def _attempt(argv, timeout=20):
 
 
 def describe(found):
-    """Return what ``leftovers`` found as lines for people."""
-    lines = [f"{mount.point} ({mount.fs_type}) from {mount.source}" for mount in found.mounts]
-    lines += [f"/dev/{name}" for name in found.devices]
-    lines += [f"{path} (an exported image)" for path in found.exports]
-    lines += [f"process {pid}: {json.dumps(processes.arguments(pid)[:1])}" for pid in found.daemons]
-    return lines
+    """Return what ``leftovers`` found as lines for people: mounts first, then what is behind them."""
+    lines = [f"{mount.point} ({mount.fs_type}) on {mount.source}" for mount in reversed(found.mounts)]
+    behind = (
+        ("devices", found.devices),
+        ("exported images", found.exports),
+        ("daemons", [f"{os.path.basename((processes.arguments(pid) or ["?"])[0])} {pid}" for pid in found.daemons]),
+    )
+    return lines + [f"{what}: {', '.join(some)}" for what, some in behind if some]

@@ -69,7 +69,7 @@ def status(home):
         print(f"pools     {', '.join(cluster.ceph(home.cluster, 'osd', 'pool', 'ls'))}")
     else:
         print("health    the cluster does not answer; ./lab up repairs it, ./lab down clears it away")
-    held = cleanup.describe(cleanup.leftovers(known)) or ["nothing"]
+    held = cleanup.describe(cleanup.leftovers(known)._replace(exports=[])) or ["nothing"]
     for number, line in enumerate(held):
         print(f"{'mapped' if number == 0 else '':10}{line}")
     return 0 if healthy else 1
