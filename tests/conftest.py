@@ -1,6 +1,7 @@
 """What every test may use: the code of this checkout, and the cluster that ``./lab test`` starts."""
 
 import json
+import logging
 import os
 import sys
 import uuid
@@ -18,6 +19,11 @@ from labkit import cluster as lab_cluster  # noqa: E402
 from labkit import commands  # noqa: E402
 
 Cluster = namedtuple("Cluster", "fsid monitors conf user keyring folder")
+
+
+def pytest_unconfigure():
+    """Salt logs while Python ends, into streams that pytest has closed; pytest's closing line stays the last one."""
+    logging.raiseExceptions = False
 
 
 @pytest.fixture(scope="session")
