@@ -10,8 +10,8 @@ Call = namedtuple("Call", "doing writes long")
 # trim its data afterwards.
 CALLS = {
     "cluster_info": Call("asking for the cluster's settings", False, False),
-    "namespace_list": Call("listing the namespaces", False, False),
-    "image_list": Call("listing the images", False, False),
+    "namespace_list": Call("listing the namespaces of", False, False),
+    "image_list": Call("listing the images of", False, False),
     "image_info": Call("reading the image", False, False),
     "image_users": Call("asking who uses the image", False, False),
     "image_usage": Call("measuring the space that the image uses", False, True),
@@ -26,7 +26,7 @@ CALLS = {
     "image_rebuild_object_map": Call("rebuilding the object map of the image", True, True),
     "image_remove": Call("removing the image", True, True),
     "image_lock": Call("locking the image for this host", True, False),
-    "trash_list": Call("listing the trash", False, False),
+    "trash_list": Call("listing the trash of", False, False),
     "trash_move": Call("moving the image to the trash", True, False),
     "trash_restore": Call("restoring the image from the trash", True, False),
     "trash_remove": Call("removing the image from the trash", True, True),

@@ -223,11 +223,7 @@ class Client:
         try:
             line = line_of({"id": flight.number, "op": flight.op, "args": flight.args})
         except (TypeError, ValueError) as error:
-            wrong = errors.InvalidArgument(
-                "{} {} was not tried: its arguments cannot be sent ({}).".format(
-                    CALLS[flight.op].doing.capitalize(), _target(flight.args), error
-                )
-            )
+            wrong = errors.InvalidArgument("{} was not tried: its arguments cannot be sent ({}).".format(_what(flight, True), error))
             outcomes[flight.index] = Outcome(None, wrong)
             return
         flight.expires = time.monotonic() + flight.limit
@@ -264,9 +260,7 @@ class Client:
             return Outcome(answer["ok"], None)
         told = answer["error"]
         error = errors.by_name(told["name"])(
-            "{} {} failed: {}.{}".format(
-                CALLS[flight.op].doing.capitalize(), _target(flight.args), told["message"].rstrip("."), self._hint(told["name"])
-            )
+            "{} failed: {}.{}".format(_what(flight, True), told["message"].rstrip("."), self._hint(told["name"]))
         )
         error.facts = told["facts"]
         return Outcome(None, error)
@@ -279,14 +273,14 @@ class Client:
         return ""
 
     def _unreached(self, error, flight):
-        same = type(error)("{} (This was for {} {}; nothing was done.)".format(error, CALLS[flight.op].doing, _target(flight.args)))
+        same = type(error)("{} (This was for {}; nothing was done.)".format(error, _what(flight)))
         same.facts = {}
         return same
 
     def _not_begun(self, flight):
         error = errors.CephTimeout(
-            "{} {} was not begun: no call before it had an answer within its limit from the cluster at {}. Nothing was done.".format(
-                CALLS[flight.op].doing.capitalize(), _target(flight.args), self._monitors
+            "{} was not begun: no call before it had an answer within its limit from the cluster at {}. Nothing was done.".format(
+                _what(flight, True), self._monitors
             )
         )
         error.facts = {"op": flight.op, "seen": None}
@@ -310,20 +304,23 @@ def _place(flight):
 
 
 def _lost(flight, again):
-    call = CALLS[flight.op]
     kind, words = flight.lost
-    text = "{} {} {}.".format(call.doing.capitalize(), _target(flight.args), words)
-    if call.writes:
+    text = "{} {}.".format(_what(flight, True), words)
+    if CALLS[flight.op].writes:
         text += " Its outcome is unknown" + (": " + _second_look(flight, again) if again else "") + "."
     error = kind(text)
     error.facts = {"op": flight.op, "seen": again.result if again else None}
     return error
 
 
-def _target(args):
+def _what(flight, first=False):
+    """What the call does, and to what; ``first`` at the start of a sentence."""
+    doing, args = CALLS[flight.op].doing, flight.args
+    place = [args.get("pool"), args.get("namespace")]
     if args.get("image"):
-        return str(Spec(args.get("pool", ""), args.get("namespace", ""), args["image"], args.get("snapshot") or ""))
-    return "/".join(part for part in (args.get("pool"), args.get("namespace")) if part) or "of the cluster"
+        place = [str(Spec(args.get("pool", ""), args.get("namespace", ""), args["image"], args.get("snapshot") or ""))]
+    doing = doing[0].upper() + doing[1:] if first else doing
+    return " ".join([doing] + ["/".join(part for part in place if part)] * any(place))
 
 
 def _second_look(flight, outcome):
