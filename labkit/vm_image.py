@@ -1,0 +1,167 @@
+"""The disk that the lab's machines start from: Debian of this host's own release, its kernel, Ceph's clients, Salt.
+
+Built once, from the mirrors that this host's own apt uses, and kept under a name made of everything that went into it.
+Nothing of the host's apt configuration stays in it: a machine reaches only the lab's own bridge.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import time
+from collections import namedtuple
+from pathlib import Path
+
+from labkit.commands import LabError, Step, run
+from labkit.home import locked
+
+# Ceph's clients, what maps and formats, a kernel with rbd and nbd, and what carries the lab's commands into the machine.
+CLIENT = "python3 python3-rados python3-rbd ceph-common rbd-nbd e2fsprogs xfsprogs mount util-linux kmod procps"
+SYSTEM = "linux-image-cloud-amd64 initramfs-tools zstd systemd systemd-sysv udev dbus iproute2 openssh-server"
+# What the functional tests put onto images that must never be formatted.
+TESTS = "btrfs-progs lvm2 cryptsetup-bin mdadm bcache-tools fdisk gdisk"
+PACKAGES = f"{CLIENT} {SYSTEM} {TESTS}".split()
+
+# What a machine that lives for minutes would only wait for, and what would touch devices that the tests look at.
+UNWANTED = """apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service
+ fstrim.timer systemd-pstore.service getty@tty1.service getty-static.service serial-getty@ttyS0.service rbdmap.service
+ ceph.target systemd-networkd-wait-online.service mdcheck_continue.timer mdcheck_start.timer mdmonitor-oneshot.timer
+ lvm2-monitor.service systemd-timesyncd.service man-db.timer""".split()
+
+# Only what the machines' one disk needs, so that the kernel has less to unpack.
+INITRAMFS_MODULES = "virtio_pci\nvirtio_blk\n"
+
+DISK_SIZE = "6G"
+# An image that no lab has started a machine from for so long is removed when another one is built.
+KEPT_SECONDS = 14 * 86400
+
+Image = namedtuple("Image", "disk kernel initrd key known_hosts")
+
+
+def at(where):
+    """Return the :class:`Image` whose files lie in the folder ``where``."""
+    return Image(*(Path(where) / part for part in ("disk.raw", "vmlinuz", "initrd.img", "id_ed25519", "known_hosts")))
+
+
+def ready(folder, environments):
+    """Return the folder, below ``folder``, of an :class:`Image` with these virtual environments inside, built first where it is missing."""
+    name = f"{suite()}-{_fingerprint(environments)}"
+    where = Path(folder) / name
+    # Written last: an image without it was interrupted, and is built anew.
+    complete = where / "complete"
+    if complete.exists():
+        os.utime(complete)
+        return where
+    with locked(Path(folder) / f"{name}.lock", f"the machines' image {name}"):
+        _remove_old(Path(folder), where)
+        shutil.rmtree(where, ignore_errors=True)
+        where.mkdir(parents=True, mode=0o700)
+        root = where / "root"
+        with Step(f"install Debian {suite()} with a kernel and Ceph's clients for the machines"):
+            _install(root, where)
+        with Step("make the machines' disk, with Salt on it"):
+            _add_environments(root, environments)
+            _configure(root, at(where))
+            _make_disk(root, at(where))
+        shutil.rmtree(root)
+        complete.touch()
+    return where
+
+
+def suite():
+    """Return the name of this host's Debian release: Salt's environment is made for its Python."""
+    return platform.freedesktop_os_release()["VERSION_CODENAME"]
+
+
+def _fingerprint(environments):
+    made_of = [Path(__file__).read_text(), *(environment.name for environment in environments)]
+    return hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:10]
+
+
+def _remove_old(folder, wanted):
+    for image in folder.glob("*/"):
+        complete = image / "complete"
+        used = (complete if complete.exists() else image).stat().st_mtime
+        if image != wanted and time.time() - used > KEPT_SECONDS:
+            shutil.rmtree(image)
+
+
+def _install(root, where):
+    sources, options = where / "sources.list", where / "apt.conf"
+    for path in (sources, options):
+        # A proxy's password may stand in them.
+        path.touch(mode=0o600)
+    run(["apt-get", "update"], timeout=300)
+    sources.write_text(_mirrors())
+    options.write_text(_apt_options())
+    argv = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--aptopt={options}"]
+    argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
+    # All at the cost of the others on this host: emulation is slow enough for whoever runs it.
+    argv = ["nice", *argv, f"--include={','.join(PACKAGES)}", suite(), root, sources]
+    try:
+        run(argv, timeout=1800)
+    except LabError as problem:
+        raise LabError(f"{problem}\nThe machines' Debian could not be installed from the mirrors that this host's apt uses.") from None
+    finally:
+        sources.unlink()
+        options.unlink()
+
+
+def _mirrors():
+    """Return sources.list lines for the repositories of Debian that this host's own apt is told to use."""
+    argv = ["apt-get", "indextargets", "Created-By: Packages", "Origin: Debian"]
+    argv += ["--format", "$(REPO_URI) $(CODENAME) $(RELEASE) $(COMPONENT)"]
+    rows = [line.split() for line in run(argv)[1].splitlines()]
+    wanted = (suite(), f"{suite()}-updates", f"{suite()}-security")
+    lines = [f"deb {uri} {release} {component}" for uri, codename, release, component in rows if codename in wanted]
+    if not any(f" {suite()} main" in line for line in lines):
+        raise LabError(f"This host's apt knows no repository of Debian {suite()}; look into /etc/apt/sources.list.d.")
+    return "".join(f"{line}\n" for line in sorted(set(lines)))
+
+
+def _apt_options():
+    """Return how this host's apt reaches its mirrors: proxies, certificates, checks."""
+    said = run(["apt-config", "dump", "--format", '%F "%v";%n', "Acquire"])[1]
+    # What is empty is the name of a group.
+    kept = [line for line in said.splitlines() if "IndexTargets" not in line and not line.endswith(' "";')]
+    return "".join(f"{line}\n" for line in kept)
+
+
+def _add_environments(root, environments):
+    for environment in environments:
+        inside = root / environment.relative_to("/")
+        # The path is the same as here: it stands in the first line of every command of a virtual environment.
+        shutil.copytree(environment, inside, symlinks=True)
+
+
+def _configure(root, image):
+    for path in (root / "etc/apt/sources.list.d").glob("*"):
+        path.unlink()
+    for path in (root / "etc/apt/sources.list", root / "etc/apt/apt.conf.d/99mmdebstrap", root / "etc/resolv.conf"):
+        path.unlink(missing_ok=True)
+    (root / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 1\n")
+    (root / "etc/hostname").unlink(missing_ok=True)
+    (root / "etc/machine-id").write_text("")
+    (root / "etc/initramfs-tools/conf.d/lab").write_text("MODULES=list\nCOMPRESS=zstd\n")
+    (root / "etc/initramfs-tools/modules").write_text(INITRAMFS_MODULES)
+    systemctl = ["systemctl", f"--root={root}", "--quiet"]
+    # The address comes from the kernel's command line.
+    run([*systemctl, "enable", "systemd-networkd.service", "systemd-network-generator.service"])
+    run([*systemctl, "mask", *UNWANTED])
+    run(["chroot", root, "update-initramfs", "-u"], timeout=300)
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", image.key])
+    ssh = root / "root/.ssh"
+    ssh.mkdir(mode=0o700, exist_ok=True)
+    shutil.copy(f"{image.key}.pub", ssh / "authorized_keys")
+    host_key = (root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
+    # ssh is told this name whatever the machine's address is.
+    image.known_hosts.write_text(f"lab-machine {host_key}")
+
+
+def _make_disk(root, image):
+    (kernel,) = (root / "boot").glob("vmlinuz-*")
+    (initrd,) = (root / "boot").glob("initrd.img-*")
+    shutil.copy(kernel, image.kernel)
+    shutil.copy(initrd, image.initrd)
+    # No journal: a machine that fell is thrown away.
+    run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", root, image.disk, DISK_SIZE], timeout=300)
