@@ -214,6 +214,6 @@ def describe(found):
     behind = (
         ("devices", found.devices),
         ("exported images", found.exports),
-        ("daemons", [f"{os.path.basename((processes.arguments(pid) or ["?"])[0])} {pid}" for pid in found.daemons]),
+        ("daemons", [f"{os.path.basename((processes.arguments(pid) or ['?'])[0])} {pid}" for pid in found.daemons]),
     )
     return lines + [f"{what}: {', '.join(some)}" for what, some in behind if some]
