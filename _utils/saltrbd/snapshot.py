@@ -16,6 +16,7 @@ def named(name, images=None, pool=None, namespace=None):
         raise InvalidArgument("The images must be a list of specs, not {}.".format(quoted(images)))
     if isinstance(name, str) and ("@" in name or "/" in name):
         raise InvalidSpec("With images, the name is a snapshot's name alone, not {}.".format(quoted(name)))
+    specs.check_name(name, "snapshot name")
     found = [specs.parse_image(image, pool, namespace).at(name) for image in images]
     if not found:
         raise InvalidArgument("The list of images for the snapshot {} is empty.".format(name))
