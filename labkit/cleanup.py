@@ -217,3 +217,8 @@ def describe(found):
         ("daemons", [f"{os.path.basename((processes.arguments(pid) or ['?'])[0])} {pid}" for pid in found.daemons]),
     )
     return lines + [f"{what}: {', '.join(some)}" for what, some in behind if some]
+
+
+def _name(pid):
+    argv = processes.arguments(pid)
+    return f"{os.path.basename(argv[0])} {pid}" if argv else f"{pid}, which has ended"

@@ -1,8 +1,10 @@
 """What the lab recognises as a cluster's own, and what it leaves alone."""
 
+import os
+
 import pytest
 
-from labkit import cleanup
+from labkit import cleanup, processes
 
 FSID = "11111111-2222-3333-4444-555555555555"
 KNOWN = {"fsid": FSID, "conf": "/somewhere/ceph.conf", "monitors": ["127.0.0.1:1"]}
@@ -78,3 +80,19 @@ def test_links_of_other_clusters_stay(tmp_path, monkeypatch):
 def test_nothing_is_found_of_a_cluster_that_is_not_here():
     assert not any(cleanup.leftovers(KNOWN))
     assert cleanup.describe(cleanup.leftovers(KNOWN)) == []
+
+
+def test_what_is_found_reads_well():
+    found = cleanup.Leftovers(
+        [cleanup.Mount("/mnt/b", "7:1", "/dev/loop1", "xfs"), cleanup.Mount("/mnt/a", "7:0", "/dev/loop0", "ext4")],
+        ["loop0", "loop1"],
+        [],
+        [os.getpid(), 2**22 + 1],
+    )
+    name = os.path.basename(processes.arguments(os.getpid())[0])
+    assert cleanup.describe(found) == [
+        "/mnt/a (ext4) on /dev/loop0",
+        "/mnt/b (xfs) on /dev/loop1",
+        "devices: loop0, loop1",
+        f"daemons: {name} {os.getpid()}, {2**22 + 1}, which has ended",
+    ]
