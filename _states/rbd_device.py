@@ -15,7 +15,7 @@ The device number may change from boot to boot. fstab and others name the link
 ``/run/rbd-volumes/FSID/POOL/[NAMESPACE@/]IMAGE[@SNAPSHOT]``, which is there while the image is mapped.
 """
 
-from saltrbd import client, converge, device_plan, kernel, settings, spec
+from saltrbd import client, converge, device_plan, facts, kernel, settings, spec
 from saltrbd.device_find import facts_of
 
 __virtualname__ = "rbd_device"
@@ -59,8 +59,10 @@ def mapped(name, driver=None, read_only=False, exclusive=True, options=None):
     def look(known):
         ceph, wanted = _where(name)
         want = device_plan.desired(ceph.settings, wanted, driver, read_only, exclusive, options)
-        key = ("image", str(wanted.head))
-        image = known[key] if key in known else facts_of(ceph.batch([("image_info", wanted.head.where())])[0])
+        now = facts_of(ceph.batch([("image_info", wanted.head.where())])[0])
+        image = facts.images(lambda names, **more: {names[0]: now}, known, [wanted.head])[wanted.head]
+        if image and not now:
+            image = dict(image, id=None)  # it is only planned: created, or brought back from the trash
         return device_plan.plan(wanted, device_plan.look(ceph, wanted, want, image, known), want, kernel.supported_features())
 
     return _state(name, look, "{} is mapped.".format(name))
