@@ -214,11 +214,11 @@ def describe(found):
     behind = (
         ("devices", found.devices),
         ("exported images", found.exports),
-        ("daemons", [f"{os.path.basename((processes.arguments(pid) or ['?'])[0])} {pid}" for pid in found.daemons]),
+        ("daemons", [_name(pid) for pid in found.daemons]),
     )
     return lines + [f"{what}: {', '.join(some)}" for what, some in behind if some]
 
 
 def _name(pid):
     argv = processes.arguments(pid)
-    return f"{os.path.basename(argv[0])} {pid}" if argv else f"{pid}, which has ended"
+    return f"{os.path.basename(argv[0])} {pid}" if argv else f"{pid} (ended)"

@@ -174,7 +174,7 @@ def revive(folder):
         for name, start_it in (("ceph-mon", _start_mon), ("ceph-mgr", _start_mgr)):
             if name not in running:
                 start_it(folder)
-        _wait(lambda: healthy(folder), 30, "the restarted daemons")
+        _wait(lambda: healthy(folder), 120, "the restarted daemons")
     except LabError:
         return False
     return True
@@ -288,7 +288,7 @@ def _start_osd(folder):
     )
     run(["ceph-osd", "-i", "0", "-c", _conf(folder), "--mkfs", "--osd-uuid", osd])
     _daemon(folder, "ceph-osd", "0")
-    _wait(lambda: healthy(folder), 60, "the OSD and the manager")
+    _wait(lambda: healthy(folder), 180, "the OSD and the manager")
 
 
 def _make_pool(folder, pool):

@@ -94,5 +94,5 @@ def test_what_is_found_reads_well():
         "/mnt/a (ext4) on /dev/loop0",
         "/mnt/b (xfs) on /dev/loop1",
         "devices: loop0, loop1",
-        f"daemons: {name} {os.getpid()}, {2**22 + 1}, which has ended",
+        f"daemons: {name} {os.getpid()}, {2**22 + 1} (ended)",
     ]
