@@ -11,7 +11,7 @@ lab_packages="ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd r
 
 # shellcheck disable=SC2034
 # What only the tests need: other kinds of content that must never be formatted, network namespaces, linters.
-test_packages="btrfs-progs lvm2 cryptsetup-bin mdadm bcache-tools fdisk gdisk iproute2 procps git shellcheck"
+test_packages="btrfs-progs lvm2 cryptsetup-bin bcache-tools fdisk gdisk iproute2 git shellcheck"
 
 # shellcheck disable=SC2034
 # What only the emulated machines need.
