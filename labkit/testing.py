@@ -60,7 +60,7 @@ def _folders():
 
 def _runs(version, parts, rest):
     """Return ``[(Salt version, [paths])]``; without any choice the other Salt's states come first, then everything."""
-    named = [word for word in rest if (REPO / word.partition("::")[0]).exists() and not word.startswith("-")]
+    named = [word for word in rest if word.startswith("tests/") and (REPO / word.partition("::")[0]).exists()]
     if parts or named:
         return [(version or prepare.SALT, [TESTS / part for part in parts])]
     default = [TESTS / part for part in ("unit", "functional", "integration") if part in _folders()]
@@ -111,5 +111,6 @@ def _cluster(home):
             "CLUSTER": known["folder"],
         }
     finally:
-        for problem in cleanup.clear(home.cluster):
-            print(problem)
+        problems = cleanup.clear(home.cluster)
+    if problems:
+        raise LabError("\n".join(["The tests left something on this host that could not be taken off:", *problems]))

@@ -28,6 +28,7 @@ HERE = "tests/unit/test_labkit_testing.py"
     [
         ([], [(OLD, ["functional"], []), (NEW, ALL, [])]),
         (["-k", "clone"], [(OLD, ["functional"], ["-k", "clone"]), (NEW, ALL, ["-k", "clone"])]),
+        (["-k", "lab"], [(OLD, ["functional"], ["-k", "lab"]), (NEW, ALL, ["-k", "lab"])]),
         (["--salt", OLD], [(OLD, ALL, [])]),
         (["unit"], [(NEW, ["unit"], [])]),
         (["unit", "functional", "-x"], [(NEW, ["unit", "functional"], ["-x"])]),
