@@ -66,12 +66,9 @@ def look(ceph, spec, want, image, known=(), wait=True):
     ``image`` are the image's facts, None where there is no image; one that a dry run only plans has no id. ``known`` is what
     earlier states of a dry run planned.
     """
-    driver, lacking = choose_driver(want.driver)
-    current = Current(image, None, None, driver, lacking)
+    current = Current(image)
     if image is None:
         return current
-    if driver == "krbd":
-        current = current._replace(parents=_parents(ceph, image, known))
     if image.get("id"):
         mapping = find(ceph, spec, image, wait)
         verdict = _verdict(ceph, spec, want, image, _served(mapping, image))
@@ -85,7 +82,10 @@ def look(ceph, spec, want, image, known=(), wait=True):
         planned = known[("device", str(spec))]
         mapping = Mapping(spec, None, planned["driver"], planned["read_only"], None) if planned else None
         current = current._replace(mapping=mapping, mend=())
-    return current
+    if current.mapping and not current.mapping.fault:
+        return current
+    driver, lacking = choose_driver(want.driver)
+    return current._replace(driver=driver, lacking=lacking, parents=_parents(ceph, image, known) if driver == "krbd" else ())
 
 
 def _parents(ceph, image, known):
