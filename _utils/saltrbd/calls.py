@@ -26,6 +26,7 @@ CALLS = {
     "image_rebuild_object_map": Call("rebuilding the object map of the image", True, True),
     "image_remove": Call("removing the image", True, True),
     "image_lock": Call("locking the image for this host", True, False),
+    "image_lock_holder": Call("asking who has locked the image", False, False),
     "trash_list": Call("listing the trash of", False, False),
     "trash_move": Call("moving the image to the trash", True, False),
     "trash_restore": Call("restoring the image from the trash", True, False),

@@ -1,7 +1,8 @@
 """Starting a daemon that serves a device: it outlives Salt and does not live in the minion's control group.
 
-Where systemd is process 1 the daemon becomes a transient service, else it daemonizes itself and is moved to the root control
-groups. Stopping or updating the minion must never take the storage from under a mounted filesystem.
+Where systemd is process 1 the daemon becomes a transient service, else it daemonizes itself and is moved to the root of the control
+groups by which service managers end a service (version 2, and named ones of version 1; those of controllers only limit). Stopping
+or updating the minion must never take the storage from under a mounted filesystem.
 """
 
 import os
@@ -77,9 +78,7 @@ def _hierarchy(controllers):
     base = "/sys/fs/cgroup"
     if not controllers:
         return base if os.path.exists(os.path.join(base, "cgroup.controllers")) else os.path.join(base, "unified")
-    name = controllers[len("name=") :] if controllers.startswith("name=") else controllers
-    root = os.path.join(base, name)
-    return root if os.path.isdir(root) else None
+    return os.path.join(base, controllers[len("name=") :]) if controllers.startswith("name=") else None
 
 
 def _last_lines(path):

@@ -67,15 +67,15 @@ def judge(spec, holder, users, served, mine):
     if not address:
         return Verdict(
             held + ", which ended before it had noted who writes. Make sure that no daemon of it runs there, then run "
-            "'{}'.".format(_break_command(spec, holder))
+            "'{}'.".format(" ".join(_break_words(spec, holder)))
         )
     return Verdict(blocklist=address, holder=holder)
 
 
-def _break_command(spec, held):
-    """The command that takes a lock away by hand."""
+def _break_words(spec, held):
+    """The command that takes a lock away."""
     where = ["-p", spec.pool] + (["--namespace", spec.namespace] if spec.namespace else [])
-    return " ".join(["rados"] + where + ["lock", "break", held.object, LOCK, held.locker, "--lock-cookie", held.cookie])
+    return ["rados"] + where + ["lock", "break", held.object, LOCK, held.locker, "--lock-cookie", held.cookie]
 
 
 def _unheld(spec, users, served):
@@ -120,14 +120,10 @@ def look(ceph, spec, image_id, served):
 
 def holder(ceph, spec, image_id):
     """Return the :class:`Holder` of the image's lock, or None."""
-    result = _rados(ceph, spec, ["lock", "info", "rbd_header." + image_id, LOCK, "--format", "json"], ok=(0, 1))
-    if result.code:
-        if "(2)" in result.err:
-            return None  # no header object: the image is gone
-        raise errors.CommandFailed("Reading the lock of {} failed: {}".format(spec, result.err.strip()))
-    for locker in json.loads(result.out)["lockers"]:
-        return Holder("rbd_header." + image_id, locker["name"], locker["cookie"], locker["addr"], _facts(locker["description"]))
-    return None
+    found = ceph.call("image_lock_holder", spec.head, image_id=image_id, name=LOCK)
+    if found is None:
+        return None
+    return Holder("rbd_header." + image_id, found["name"], found["cookie"], found["address"], _facts(found["description"]))
 
 
 def annotate(ceph, spec, facts):
@@ -185,8 +181,7 @@ def _lock(ceph, spec, image_id, cookie, facts, renew):
 
 def release(ceph, spec, held):
     """Take the lock away from this one holder; fine if that holder has it no more."""
-    argv = ["lock", "break", held.object, LOCK, held.locker, "--lock-cookie", held.cookie]
-    result = _rados(ceph, spec, argv, ok=(0, 1))
+    result = run(_break_words(spec, held) + command_args(ceph.settings), ceph.settings.timeout, ok=(0, 1))
     now = holder(ceph, spec, held.object[len("rbd_header.") :]) if result.code else None
     if now is not None and (now.locker, now.cookie) == (held.locker, held.cookie):
         raise errors.CommandFailed("The lock on {} could not be given back: {}".format(spec, result.err.strip()))
@@ -209,11 +204,6 @@ def _blocklist(ceph, spec, verdict):
                 ceph.settings.user,
                 verdict.blocklist,
                 BLOCKLIST_SECONDS,
-                _break_command(spec, verdict.holder),
+                " ".join(_break_words(spec, verdict.holder)),
             )
         )
-
-
-def _rados(ceph, spec, words, ok):
-    argv = ["rados", "-p", spec.pool] + (["--namespace", spec.namespace] if spec.namespace else [])
-    return run(argv + words + command_args(ceph.settings), ceph.settings.timeout, ok=ok)

@@ -20,7 +20,6 @@ FEATURES = {
     "non-primary": 1024,
 }
 FLAGS = {"object-map-invalid": 1, "fast-diff-invalid": 2}
-_MUST_RENEW = 2  # LIBRADOS_LOCK_FLAG_MUST_RENEW
 _SNAPSHOT_TYPES = {0: "user", 1: "group", 2: "trash", 3: "mirror"}
 # librbd keeps an image's own configuration among its metadata, under this prefix, and all of it in the header's omap.
 _CONFIG, _METADATA = "conf_", "metadata_"
@@ -328,21 +327,6 @@ def image_remove(session, report, pool, namespace, image, snapshot=""):
     rbd.RBD().remove(session.ioctx(pool, namespace), image, on_progress=lambda done, total: report(done / max(total, 1)))
 
 
-def image_lock(session, report, pool, namespace, image, image_id, name, cookie, description, renew=False, snapshot=""):
-    """Take a RADOS lock of our own on the header object; the second taker gets Busy. librbd is not disturbed by it.
-
-    ``renew`` writes another description into a lock that this session holds with this cookie.
-    """
-    with session.image(pool, namespace, image) as handle:
-        if handle.id() != image_id:
-            raise WorkerError("ImageNotFound", "the image is another one of that name by now (id {})".format(handle.id()))
-    header, flags = "rbd_header." + image_id, _MUST_RENEW if renew else 0
-    try:
-        session.ioctx(pool, namespace).lock_exclusive(header, name, cookie, desc=description, flags=flags)
-    except (rados.ObjectBusy, rados.ObjectExists, rados.ObjectNotFound):
-        raise WorkerError("Busy", "the lock {} on {} is held by another client".format(name, header))
-
-
 OPERATIONS = {
     "image_list": image_list,
     "image_info": image_info,
@@ -355,5 +339,4 @@ OPERATIONS = {
     "config_keys": config_keys,
     "image_rebuild_object_map": image_rebuild_object_map,
     "image_remove": image_remove,
-    "image_lock": image_lock,
 }

@@ -4,9 +4,10 @@ import blank
 import cluster
 import clones
 import images
+import locks
 import snapshots
 import trash
 
 ALL = {}
-for _module in (cluster, images, snapshots, clones, trash, blank):
+for _module in (cluster, images, locks, snapshots, clones, trash, blank):
     ALL.update(_module.OPERATIONS)
