@@ -41,12 +41,13 @@ class Outcome(namedtuple("Outcome", "result error")):
 class _Flight:
     """A call on its way. ``lost`` is the error class and the words for an answer that never came."""
 
-    __slots__ = ("index", "op", "args", "number", "limit", "expires", "lost")
+    __slots__ = ("index", "op", "args", "number", "limit", "expires", "lost", "tried")
 
     def __init__(self, index, op, args, number, settings):
         self.index, self.op, self.args, self.number = index, op, args, number
         self.limit = settings.progress_timeout if CALLS[op].long else settings.timeout
         self.expires = self.lost = None
+        self.tried = False
 
 
 def get(settings):
@@ -123,9 +124,10 @@ class Client:
         """Carry out ``[(op, args), ...]`` at once and return an :class:`Outcome` for each, in order.
 
         A call that hangs does not hold up the others: they are answered first, then the worker is replaced, and what
-        became of the hanging call is read by the new one. A call ends within its limit (``rbd:timeout``, for long work
-        ``rbd:progress_timeout`` without progress); reading what became of it may take ``rbd:timeout`` more. Where nothing
-        answers at all, calls for which no thread was free (``rbd:threads``) are given up after two such limits.
+        became of the hanging call is read by the new one. So it is when the worker dies; then questions are asked once
+        more. A call ends within its limit (``rbd:timeout``, for long work ``rbd:progress_timeout`` without progress);
+        reading what became of it may take ``rbd:timeout`` more. Where nothing answers at all, calls for which no thread
+        was free (``rbd:threads``) are given up after two such limits.
         """
         with self._mine():
             return self._batch(requests, ROUNDS)
@@ -157,9 +159,9 @@ class Client:
                     outcomes[flight.index] = Outcome(None, self._unreached(error, flight))
                 waiting.clear()
                 break
-            gone, answered = self._fly(waiting, outcomes)
+            gone, hangs = self._fly(waiting, outcomes)
             lost += gone
-            rounds -= not answered
+            rounds -= hangs
         for flight in waiting:
             outcomes[flight.index] = Outcome(None, self._not_begun(flight))
         if lost:
@@ -186,8 +188,8 @@ class Client:
             self._fence = (worker.fsid, worker.sessions)
 
     def _fly(self, waiting, outcomes):
-        """Send what waits while there is a free thread, gather answers; return (the flights without an answer, whether any
-        was answered)."""
+        """Send what waits while there is a free thread, gather answers; return (the flights without an answer, whether
+        nothing answers at all)."""
         worker, flying, hung, answered, shut_out = self._worker, {}, [], False, False
         with selectors.DefaultSelector() as selector:
             selector.register(worker.answers, selectors.EVENT_READ)
@@ -197,11 +199,9 @@ class Client:
                 if not flying:
                     break  # nothing is left, or every thread hangs: the rest needs a new worker
                 if not self._wait(selector, worker, flying):
-                    words = "was cut off, because the worker process ended" + worker.last_words()
-                    for flight in flying.values():
-                        flight.lost = errors.WorkerDied, words
-                    hung += flying.values()
-                    break
+                    died = self._cut_off(flying, waiting, worker.last_words())
+                    self._lose(hung + died)
+                    return hung + died, False
                 for answer in worker.read():
                     flight = flying.get(answer.get("id"))
                     if flight is None:
@@ -216,7 +216,20 @@ class Client:
                 hung += self._expired(flying)
         if hung or shut_out:
             self._lose(hung)
-        return hung, answered
+        return hung, bool(hung) and not answered
+
+    @staticmethod
+    def _cut_off(flying, waiting, words):
+        """Put the questions that a dying worker left back to what waits, once; return the other flights."""
+        died = []
+        for flight in flying.values():
+            flight.lost = errors.WorkerDied, "was cut off, because the worker process ended" + words
+            if CALLS[flight.op].writes or flight.tried:
+                died.append(flight)
+            else:
+                flight.tried = True
+                waiting.appendleft(flight)
+        return died
 
     @staticmethod
     def _depart(flight, worker, flying, outcomes):

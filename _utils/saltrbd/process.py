@@ -13,8 +13,8 @@ from saltrbd import errors
 from saltrbd.settings import conf_file, mon_host, monitors_for_people
 
 SYSTEM_PYTHON = "/usr/bin/python3"
-# Seconds in which a worker that is asked to end finishes what it has begun (its own limit is shorter).
-END_WAIT = 1.5
+# Seconds in which a worker that is asked to end finishes what it has begun (its own limits are shorter).
+END_WAIT = 2.0
 # Seconds that a killed child gets; one that is still there (state D) is left, never waited for.
 KILL_WAIT = 2.0
 _READ = 1 << 20

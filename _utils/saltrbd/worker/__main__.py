@@ -17,10 +17,11 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 # Below this many seconds a line of progress would only cost; the client's limit is far longer.
 PROGRESS_EVERY = 0.5
-# How often the worker looks whether Salt is still there, and how long what has begun may go on without it. Together they
-# stay below 2 s, after which no worker of a dead Salt may be left.
+# How often the worker looks whether Salt is still there, how long what has begun may go on without it, and how long the
+# monitor has to shut this session out. Together they stay below 2 s, after which no worker of a dead Salt may be left.
 LOOK_EVERY = 0.2
-FINISH = 1.2
+FINISH = 0.8
+FENCE = 0.8
 
 
 class Answers:
@@ -41,7 +42,7 @@ class Answers:
                 while line:
                     line = line[os.write(self._descriptor, line) :]
             except OSError:
-                os._exit(0)  # nobody reads any more: Salt is gone
+                pass  # nobody reads any more: Salt is gone, and this process ends when what it has begun is done
 
 
 class Work:
@@ -49,6 +50,7 @@ class Work:
 
     def __init__(self):
         self._running = set()
+        self.session = None
 
     def submit(self, pool, *call):
         """Have a thread of the pool carry out ``function, *arguments``."""
@@ -57,11 +59,15 @@ class Work:
         future.add_done_callback(self._running.discard)
 
     def finish(self):
-        """End the process, after what has begun: an image whose client is cut off in a write stays locked for 30 s."""
+        """End the process, after what has begun. An image whose client is cut off in a write stays locked for 30 s, so what
+        takes longer is shut out of the cluster."""
         running = list(self._running)
         for future in running:
             future.cancel()
-        wait(running, timeout=FINISH)
+        if wait(running, timeout=FINISH).not_done and self.session:
+            fence = threading.Thread(target=self.session.fence, args=((self.session.fsid, self.session.addresses),), daemon=True)
+            fence.start()
+            fence.join(FENCE)
         os._exit(0)
 
 
@@ -131,6 +137,7 @@ def main():
     if connected is None:
         return
     session, operations, describe = connected
+    work.session = session
     pool = ThreadPoolExecutor(max_workers=settings["threads"])
     for line in lines:
         work.submit(pool, run, session, operations, describe, answers, json.loads(line.decode("utf-8")))

@@ -70,7 +70,8 @@ class Session:
         self._lock, self._formats_lock = threading.Lock(), threading.Lock()
         self._ioctxs = {}
         self._formats = {}
-        self.instances = set()
+        # This worker as the cluster sees it: numbers of its clients, and their addresses.
+        self.instances, self.addresses = set(), []
         self.rados = self._open({})
         self.fsid = self.rados.get_fsid()
 
@@ -83,7 +84,8 @@ class Session:
         except Exception as error:  # noqa: BLE001 the bindings raise many kinds
             raise self._refusal(handle, error)
         self.instances.add(handle.get_instance_id())
-        self._tell(session=handle.get_addrs())
+        self.addresses.append(handle.get_addrs())
+        self._tell(session=self.addresses[-1])
         return handle
 
     def _configured(self, extra):
@@ -131,7 +133,7 @@ class Session:
         return error
 
     def fence(self, fence):
-        """Shut the sessions of a dead worker out of the cluster it was connected to; ``fence`` is (fsid, addresses) or None.
+        """Shut the sessions of a dead (or dying) worker out of its cluster; ``fence`` is (fsid, addresses) or None.
 
         Their locks and watches go at once, where they would stay for 30 s, and nothing that they sent is carried out later.
         A user without the capability for it (profile rbd has it) has to wait these 30 s.
