@@ -55,7 +55,7 @@ def _mounts(numbers, gone=()):
         found.append(
             "it is mounted on {}".format(point)
             if pid == "self"
-            else "it is mounted on {} in another mount namespace (that of pid {}, {})".format(point, pid, _name(pid))
+            else "it is mounted on {} in another mount namespace (that of pid {}, {})".format(point, pid, proc.name_of(pid) or "gone")
         )
     return found
 
@@ -79,7 +79,7 @@ def _opens(numbers):
     found = []
     for pid in proc.pids():
         if pid != os.getpid() and _has_open(pid, numbers):
-            found.append("pid {} ({}) has it open".format(pid, _name(pid)))
+            found.append("pid {} ({}) has it open".format(pid, proc.name_of(pid) or "gone"))
     return found
 
 
@@ -101,11 +101,3 @@ def _has_open(pid, numbers):
         if "{}:{}".format(os.major(number), os.minor(number)) in numbers:
             return True
     return False
-
-
-def _name(pid):
-    try:
-        with open("/proc/{}/comm".format(pid)) as file:
-            return file.read().strip()
-    except OSError:
-        return "gone"

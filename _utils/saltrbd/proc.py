@@ -42,6 +42,15 @@ def argv_of(pid):
         return []
 
 
+def name_of(pid):
+    """Return the kernel's short name of a process (at most 15 characters), empty for one that is gone."""
+    try:
+        with open("/proc/{}/comm".format(pid), "rb") as file:
+            return os.fsdecode(file.read().rstrip(b"\n"))
+    except OSError:
+        return ""
+
+
 def environ_of(pid):
     """Return the environment that a process was started with."""
     try:
@@ -53,10 +62,14 @@ def environ_of(pid):
 
 
 def processes(program):
-    """Return the :class:`Process` list of all that run this program (the base name of their first argument)."""
+    """Return the :class:`Process` list of all that run this program (the base name of their first argument).
+
+    The kernel's short name is asked first: the arguments lie in the process's own memory, and reading them waits as long as a
+    process that waits for its storage.
+    """
     found = []
     for pid in pids():
-        argv = argv_of(pid)
+        argv = argv_of(pid) if name_of(pid) == program[:15] else []
         if argv and os.path.basename(argv[0]) == program:
             start = start_of(pid)
             if start is not None:

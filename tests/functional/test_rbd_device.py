@@ -489,7 +489,7 @@ def test_the_osd_is_stopped(private_cluster, make_loaders, rbd_cli):
     assert all("4 s" in result.comment for result in results), [result.comment for result in results]
     assert time.monotonic() - began < 40
     os.kill(osd, signal.SIGCONT)
-    deadline = time.monotonic() + 60
-    while own.states.rbd_device.unmapped("rbd/a").result is not True:
-        assert time.monotonic() < deadline
+    deadline = time.monotonic() + 120
+    while (last := own.states.rbd_device.unmapped("rbd/a")).result is not True:
+        assert time.monotonic() < deadline, (last.comment, lab_cluster.ceph(private_cluster.folder, "status"))
         time.sleep(1)
