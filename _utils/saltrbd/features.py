@@ -35,6 +35,8 @@ def declared(value):
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise InvalidArgument("The features must be a list of names, not {}.".format(quoted(value)))
     names = check_names(name for name in names if name)
+    if ("object-map" in names) != ("fast-diff" in names):
+        raise InvalidArgument("Ceph gives an image object-map and fast-diff together: declare both, or none of them.")
     for name in names:
         for needed in _MUTABLE.get(name, ()):
             if needed not in names:
