@@ -50,7 +50,7 @@ def formatted(name, fs_type=None, label=None, mkfs_options=None):
     refused. An image that was discarded everywhere counts as blank. What a killed mkfs of this state left is made again.
 
     What only trying can tell: of an image that is not mapped yet, whether its filesystem passes the check and whether only this host
-    uses it; whether mkfs takes the values of its options, and whether the image is big enough (xfs: 300 MiB).
+    uses it; and whether mkfs takes the values of its options.
 
     .. code-block:: yaml
 

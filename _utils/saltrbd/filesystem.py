@@ -12,8 +12,10 @@ The decision of ``rbd_filesystem.formatted``, in :func:`plan`:
 
 from saltrbd import blank, device_find, errors, fscheck, loop, mkfs, proc, signature, superblock, xfs_uuid
 from saltrbd.converge import Plan, change
+from saltrbd.size import show
 from saltrbd.spec import Spec
 
+MIN_XFS = 300 << 20  # mkfs.xfs makes none below since xfsprogs 5.19
 REPLAY = "Its journal waits to be replayed, as after a crash or in a snapshot of a mounted filesystem; the next mount does that."
 
 
@@ -246,6 +248,9 @@ def _make(spec, facts, wanted, old):
         return Plan(refusals=[text if text.startswith(str(spec)) else "{} gets no filesystem: {}.".format(spec, text)])
     if facts["read_only"]:
         return Plan(refusals=["{} gets no filesystem: it is mapped read-only.".format(spec)])
+    if wanted.fs_type == "xfs" and facts["image_size"] < MIN_XFS:
+        text = "{} has {}, and xfs wants {} or more; grow it, or declare ext4."
+        return Plan(refusals=[text.format(spec, show(facts["image_size"]), show(MIN_XFS))])
     fields = {"filesystem": change(old, wanted.fs_type)}
     if wanted.label:
         fields["label"] = change(None, wanted.label)

@@ -103,6 +103,7 @@ REFUSED = [
     (carrying(state="damaged", damage="e2fsck ended with code 4"), {}, "does not pass its check: e2fsck ended with code 4"),
     (facts(not_blank="it is a clone of rbd/p@s"), {}, "rbd/a gets no filesystem: it is a clone of rbd/p@s."),
     (facts(read_only=True), {}, "mapped read-only"),
+    (facts(image_size=299 << 20), {"fs_type": "xfs"}, "has 299M, and xfs wants 300M or more"),
     (carrying(read_only=True, label="x"), {"label": "y"}, "cannot become 'y'"),
     # A mark never covers what is not its own.
     (carrying("btrfs", mark=MARK, state=None), {}, "carries btrfs, not ext4"),
