@@ -248,7 +248,8 @@ class Client:
         now = time.monotonic()
         expired = [flying.pop(flight.number) for flight in list(flying.values()) if flight.expires <= now]
         for flight in expired:
-            words = "had no answer within {:g} s from the cluster at {}".format(flight.limit, self._monitors)
+            words = "made no progress for {:g} s on" if CALLS[flight.op].long else "had no answer within {:g} s from"
+            words = (words + " the cluster at {}").format(flight.limit, self._monitors)
             flight.lost = errors.CephTimeout, words
         return expired
 
