@@ -170,7 +170,7 @@ def _refuse_clones(wanted):
     blocked = []
     for item, outcome in zip(wanted, facts):
         found = snapshot.find(outcome.get(), item.snapshot)
-        names = [image.child_name(child) for child in (found or {}).get("children", ())]
+        names = sorted(image.child_name(child) for child in (found or {}).get("children", ()))
         if names:
             blocked.append("{} is not removed, because these clones hang on it: {}.".format(item, ", ".join(names)))
     if blocked:

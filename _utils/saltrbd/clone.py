@@ -47,6 +47,10 @@ def plan_present(spec, current, parent, parent_image, want, declared_format, clu
             "{0} cannot be cloned to {1}: a clone of format 1 needs a protected parent. Declare rbd_snapshot.protected "
             "for {0}, or clone_format: 2 here.".format(parent, spec)
         )
+    if number == 1 and spec.namespace != parent.namespace:
+        refused.append(
+            "{}: a clone of format 1 lies in the namespace of its parent {}. Declare clone_format: 2.".format(spec, parent)
+        )
     if want["size"] is not None and want["size"] < found["size"]:
         refused.append(
             "{}: its parent {} has {}, and a clone cannot begin with less than that; {} is declared.".format(

@@ -6,7 +6,7 @@ exactly the changes.
 
 from collections import namedtuple
 
-from saltrbd.errors import RbdError
+from saltrbd.errors import CommandExecutionError
 
 # What earlier states of the same dry run would make lives in Salt's context under this key.
 _CONTEXT = "saltrbd.planned"
@@ -95,7 +95,7 @@ def converge(name, test, look, act, known, same):
     """
     try:
         plan = look()
-    except RbdError as error:
+    except CommandExecutionError as error:
         return _result(name, False, {}, [str(error)])
     if plan.refusals:
         return _result(name, False, {}, plan.refusals)
@@ -114,7 +114,7 @@ def converge(name, test, look, act, known, same):
             sentence = act(function, arguments)
             if isinstance(sentence, str):
                 said.append(sentence)
-    except RbdError as error:
+    except CommandExecutionError as error:
         failure = error
     return _second_look(name, look, plan, said, failure)
 
@@ -122,7 +122,7 @@ def converge(name, test, look, act, known, same):
 def _second_look(name, look, plan, said, failure):
     try:
         again = look()
-    except RbdError as error:
+    except CommandExecutionError as error:
         reasons = [str(failure)] if failure else said
         return _result(name, False, {}, reasons + ["What was changed is not known, the second look failed: {}".format(error)])
     done = _without(plan.changes, again.changes)

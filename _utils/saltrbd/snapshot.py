@@ -93,7 +93,7 @@ def plan_unprotected(wanted, images):
         if current is None or not current["protected"]:
             continue
         plan.changes[str(spec)] = {"protected": change(True, False)}
-        blocked = [child_name(child) for child in current.get("children", ()) if child.get("clone_format") != 2]
+        blocked = sorted(child_name(child) for child in current.get("children", ()) if child.get("clone_format") != 2)
         if blocked:
             plan.refusals.append("{} stays protected, because these clones of format 1 hang on it: {}.".format(spec, ", ".join(blocked)))
             continue
@@ -115,7 +115,7 @@ def plan_absent(wanted, images, with_clones=False):
             continue
         if current["protected"]:
             plan.refusals.append("{} is protected. Declare rbd_snapshot.unprotected first.".format(spec))
-        children = [child_name(child) for child in current.get("children", ())]
+        children = sorted(child_name(child) for child in current.get("children", ()))
         if children and not with_clones:
             plan.refusals.append(
                 "{} is not removed, because these clones hang on it: {}. With with_clones: True it goes to Ceph's trash "

@@ -131,6 +131,7 @@ def test_facts_for_later_states_of_a_dry_run(above, declared, expected):
         (source(features=["exclusive-lock"]), {}, 2, MIMIC, ["the parent p/a@s lacks the feature layering"]),
         (source(False), {}, "auto", LUMINOUS, ["needs a protected parent. Declare rbd_snapshot.protected for p/a@s, or clone_format: 2"]),
         (source(False), {}, 1, MIMIC, ["needs a protected parent"]),
+        # Another namespace is no matter for format 2: see test_across_pools_and_namespaces.
         (source(), {"size": "512M"}, 2, MIMIC, ["its parent p/a@s has 1G, and a clone cannot begin with less than that; 512M is declared"]),
         (source(), {"features": ["exclusive-lock"]}, 2, MIMIC, ["a clone needs the feature layering"]),
         (
@@ -149,6 +150,13 @@ def test_new_clone_refused(above, declared, declared_format, cluster, words):
     assert (plan.steps, plan.planned) == ([], {})
     assert len(plan.refusals) == len(words)
     assert all(word in sentence and "p/c" in sentence for word, sentence in zip(words, plan.refusals))
+
+
+@pytest.mark.parametrize(("name", "number", "refusals"), [("q/c", 1, 0), ("p/n/c", 1, 1), ("q/n/c", 1, 1), ("q/n/c", 2, 0)])
+def test_across_pools_and_namespaces(name, number, refusals):
+    plan = clones.plan_present(specs.parse(name), None, AS, source(), want(), number, MIMIC)
+    assert len(plan.refusals) == refusals
+    assert all("lies in the namespace of its parent p/a@s. Declare clone_format: 2." in told for told in plan.refusals)
 
 
 def test_not_of_itself():

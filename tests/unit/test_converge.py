@@ -4,7 +4,7 @@ import pytest
 
 from saltrbd import converge
 from saltrbd.converge import Known, Plan, change
-from saltrbd.errors import Busy, ImageNotFound
+from saltrbd.errors import Busy, CommandExecutionError, ImageNotFound
 
 MADE = {"p/i": {"image": change(None, "present"), "size": change(None, "1G")}}
 KEY = ("image", "p/i")
@@ -85,6 +85,12 @@ def test_a_refusal_stops_both_runs(plan, test):
 def test_an_error_while_looking(test):
     ran = Cluster(ImageNotFound("It is gone.")).run(test)
     assert (ran["result"], ran["changes"], ran["comment"]) == (False, {}, "It is gone.")
+
+
+def test_an_error_of_an_older_core_is_one_sentence_too():
+    # After a sync in a minion that lives for long, an execution module may hold classes of another copy of the package.
+    ran = Cluster(CommandExecutionError("From elsewhere.")).run()
+    assert (ran["result"], ran["comment"]) == (False, "From elsewhere.")
 
 
 def test_an_error_that_is_not_ours_is_not_hidden():
