@@ -63,16 +63,19 @@ class Machine:
     def _is_it(self, argv):
         return os.path.basename(argv[0]) == PROGRAM and any(str(self.disk) in part for part in argv)
 
-    def start(self, image, venv):
-        """Boot the machine from a fresh layer over the image in the folder ``image``; ``wait`` waits for it."""
+    def start(self, image, salt, venv):
+        """Boot the machine from a fresh layer over the image in the folder ``image``; ``wait`` waits for it.
+
+        ``salt`` is the disk with the virtual environment ``venv``, whose path is the same inside.
+        """
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, mode=0o700)
         self._started.write_text(json.dumps({"image": str(image), "venv": str(venv)}) + "\n")
         run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", self.image.disk, "-F", "raw", self.disk])
         tap = bridge.add_tap(self.network, self.number)
-        run(self._command(tap), timeout=60)
+        run(self._command(tap, salt), timeout=60)
 
-    def _command(self, tap):
+    def _command(self, tap, salt):
         kernel = (
             "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 mitigations=off net.ifnames=0"
             f" systemd.hostname={self.name} ip={self.address}:::255.255.255.0:{self.name}:eth0:off"
@@ -83,6 +86,7 @@ class Machine:
         # The layer is thrown away, so nothing has to reach the host's disk.
         argv += ["-drive", f"file={self.disk},format=qcow2,if=none,id=disk,cache=unsafe"]
         argv += ["-device", "virtio-blk-pci,drive=disk,romfile="]
+        argv += ["-drive", f"file={salt},format=raw,if=none,id=salt,readonly=on", "-device", "virtio-blk-pci,drive=salt,romfile="]
         argv += ["-netdev", f"tap,id=net,ifname={tap},script=no,downscript=no"]
         argv += ["-device", f"virtio-net-pci,netdev=net,romfile=,mac=52:54:00:1a:b0:{self.number:02x}"]
         argv += ["-device", "virtio-rng-pci", "-serial", f"file:{self.console}", "-daemonize"]

@@ -51,7 +51,8 @@ def up(home, number=1):
     own = home.machines()
     own.make()
     venv = prepare.salt_environment(home, prepare.SALT)
-    image = vm_image.ready(home.venvs.parent / "vm-images", [venv])
+    image = vm_image.ready(home.venvs.parent / "vm-images", home.venvs)
+    salt = vm_image.salt_disk(image, venv)
     with own.locked():
         network = _network(own)
         bridge.up(network)
@@ -59,7 +60,7 @@ def up(home, number=1):
         machine = Machine(own, number, network)
         if not machine.pids():
             with Step(f"boot the emulated machine {machine.name} at {machine.address}"):
-                machine.start(image, venv)
+                machine.start(image, salt, venv)
                 machine.wait()
         with Step("carry the checkout into it"):
             machine.carry()

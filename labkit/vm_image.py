@@ -1,4 +1,4 @@
-"""The disk that the lab's machines start from: Debian of this host's own release, its kernel, Ceph's clients, Salt.
+"""The disks that the lab's machines start from: Debian of this host's own release with Ceph's clients, and Salt.
 
 Built once, from the mirrors that this host's own apt uses, and kept under a name made of everything that went into it.
 Nothing of the host's apt configuration stays in it: a machine reaches only the lab's own bridge.
@@ -35,6 +35,9 @@ DISK_SIZE = "6G"
 # An image that no lab has started a machine from for so long is removed when another one is built.
 KEPT_SECONDS = 14 * 86400
 
+# The label of the second disk, which carries Salt.
+SALT_LABEL = "lab-salt"
+
 Image = namedtuple("Image", "disk kernel initrd key known_hosts")
 
 
@@ -43,9 +46,13 @@ def at(where):
     return Image(*(Path(where) / part for part in ("disk.raw", "vmlinuz", "initrd.img", "id_ed25519", "known_hosts")))
 
 
-def ready(folder, environments):
-    """Return the folder, below ``folder``, of an :class:`Image` with these virtual environments inside, built first where it is missing."""
-    name = f"{suite()}-{_fingerprint(environments)}"
+def ready(folder, venvs):
+    """Return the folder, below ``folder``, of the :class:`Image`, built first where it is missing.
+
+    A machine from it mounts the disk of :func:`salt_disk` on ``venvs``.
+    """
+    fingerprint = hashlib.sha256((Path(__file__).read_text() + str(venvs)).encode()).hexdigest()
+    name = f"{suite()}-{fingerprint[:10]}"
     where = Path(folder) / name
     # Written last: an image without it was interrupted, and is built anew.
     complete = where / "complete"
@@ -59,23 +66,30 @@ def ready(folder, environments):
         root = where / "root"
         with Step(f"install Debian {suite()} with a kernel and Ceph's clients for the machines"):
             _install(root, where)
-        with Step("make the machines' disk, with Salt on it"):
-            _add_environments(root, environments)
-            _configure(root, at(where))
+        with Step("make the machines' disk"):
+            _configure(root, at(where), venvs)
             _make_disk(root, at(where))
         shutil.rmtree(root)
         complete.touch()
     return where
 
 
+def salt_disk(image, environment):
+    """Return the disk with a virtual environment on it, beside the image's own, made first where it is missing."""
+    disk = Path(image) / f"{environment.name}.raw"
+    if not disk.exists():
+        with Step(f"make the machines' disk with {environment.name}"):
+            fresh = Path(image) / f"{environment.name}.{os.getpid()}"
+            shutil.copytree(environment, fresh / environment.name, symlinks=True)
+            run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-L", SALT_LABEL, "-d", fresh, f"{fresh}.raw", "1G"], timeout=300)
+            shutil.rmtree(fresh)
+            os.replace(f"{fresh}.raw", disk)
+    return disk
+
+
 def suite():
     """Return the name of this host's Debian release: Salt's environment is made for its Python."""
     return platform.freedesktop_os_release()["VERSION_CODENAME"]
-
-
-def _fingerprint(environments):
-    made_of = [Path(__file__).read_text(), *(environment.name for environment in environments)]
-    return hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:10]
 
 
 def _remove_old(folder, wanted):
@@ -127,19 +141,13 @@ def _apt_options():
     return "".join(f"{line}\n" for line in kept)
 
 
-def _add_environments(root, environments):
-    for environment in environments:
-        inside = root / environment.relative_to("/")
-        # The path is the same as here: it stands in the first line of every command of a virtual environment.
-        shutil.copytree(environment, inside, symlinks=True)
-
-
-def _configure(root, image):
+def _configure(root, image, venvs):
     for path in (root / "etc/apt/sources.list.d").glob("*"):
         path.unlink()
     for path in (root / "etc/apt/sources.list", root / "etc/apt/apt.conf.d/99mmdebstrap", root / "etc/resolv.conf"):
         path.unlink(missing_ok=True)
-    (root / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 1\n")
+    # The path of the environments is the same as here: it stands in the first line of each of their commands.
+    (root / "etc/fstab").write_text(f"/dev/vda / ext4 defaults 0 1\nLABEL={SALT_LABEL} {venvs} ext4 ro 0 0\n")
     (root / "etc/hostname").unlink(missing_ok=True)
     (root / "etc/machine-id").write_text("")
     (root / "etc/initramfs-tools/conf.d/lab").write_text("MODULES=list\nCOMPRESS=zstd\n")
