@@ -157,11 +157,13 @@ def freeze(targets, settings, seconds):
     """
     os.makedirs(MARKS, mode=0o700, exist_ok=True)
     helper = Freezer(targets, settings, seconds, MARKS)
+    frozen = False
     try:
         helper.prepare()
         helper.freeze()
+        frozen = True
     finally:
-        helper.leave()
+        helper.leave(frozen)
 
 
 def thaw(targets, settings):

@@ -26,6 +26,7 @@ class Freezer:
         self._settings, self._limit = settings, float(seconds or settings.freeze_timeout)
         self._process, self._buffer = None, b""
         self._armed = self._ended = self._told = False
+        self._is_stuck = False
         self._synced, self._frozen, self._failed = set(), set(), {}
         self.thawed = {}
         told = [{"name": name, "path": one.mount_point, "number": one.number} for name, one in self._targets.items()]
@@ -81,14 +82,14 @@ class Freezer:
             self._pump(0, lambda: False)
         return not self.intact() if self._told else self._ended or bool(self.thawed)
 
-    def leave(self):
-        """Let go of the process: it ends by itself when nothing is frozen any more."""
+    def leave(self, frozen=False):
+        """Let go of the process: it ends by itself when nothing is ``frozen`` any more."""
         if self._process is None:
             return
         self._process.stdin.close()
-        if self._ended or (self._frozen and set(self.thawed) >= self._frozen):
+        if not self._is_stuck and not frozen:
             try:
-                self._process.wait(timeout=GRACE)
+                self._process.wait(timeout=GRACE)  # it has the filesystem open until it ends
             except subprocess.TimeoutExpired:
                 pass
         self._process.stdout.close()
@@ -173,6 +174,7 @@ class Freezer:
         return "Nothing is frozen. {}.".format("; ".join(reasons))
 
     def _stuck(self):
+        self._is_stuck = True
         letter, where = proc.state_of(self._process.pid)
         for thread in _threads(self._process.pid):
             if proc.state_of(thread)[0] == "D":

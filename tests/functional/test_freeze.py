@@ -1,0 +1,336 @@
+"""Filesystems that stand still: all or none, never for ever, whatever dies."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from saltrbd import client, device, errors, freeze, proc, settings
+from saltrbd import spec as specs
+from saltrbd.freezer import HELPER
+
+from labkit import cluster as lab_cluster
+
+TOOLS = "/usr/sbin:/sbin:/usr/bin:/bin"
+
+
+def tool(*argv, check=True, timeout=60):
+    return subprocess.run([shutil.which(argv[0], path=TOOLS), *argv[1:]], check=check, timeout=timeout, capture_output=True, text=True)
+
+
+def chosen(cluster, pool, **limits):
+    values = {"conf": cluster.conf, "user": cluster.user, "keyring": cluster.keyring, "fsid": cluster.fsid, "pool": pool}
+    return settings.load({"id": "tests"}, {"ceph": values, "rbd": limits})
+
+
+@pytest.fixture
+def ceph(cluster, pool):
+    """The client that the modules use."""
+    found = client.get(chosen(cluster, pool))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def mounted(ceph, rbd_cli, spec, tmp_path):
+    """Map an image and mount a filesystem from it: ``mounted("xfs", "320M")``; returns (spec, mount point)."""
+
+    def make(fs_type="ext4", size="64M", name=spec, options="rw"):
+        rbd_cli("create", name, "--size", size)
+        path = device.map_image(ceph, specs.parse(name)).device
+        point = tmp_path / name.replace("/", "-")
+        point.mkdir()
+        tool(f"mkfs.{fs_type}", "-q", path)
+        tool("mount", "-o", options, path, str(point))
+        return specs.parse(name), str(point)
+
+    return make
+
+
+def targets(ceph, *wanted):
+    return freeze.targets(ceph, wanted, {})
+
+
+def is_frozen(point):
+    """Nobody but the one who tries can tell: a frozen filesystem refuses to be frozen."""
+    if "busy" in tool("fsfreeze", "--freeze", point, check=False).stderr:
+        return True
+    tool("fsfreeze", "--unfreeze", point)
+    return False
+
+
+def wait_thawed(point, seconds):
+    until = time.monotonic() + seconds
+    while is_frozen(point):
+        assert time.monotonic() < until, f"{point} is frozen still after {seconds} s"
+        time.sleep(0.1)
+
+
+def helpers():
+    """The pids of the freezing processes, each before its guard."""
+    return sorted(pid for pid in proc.pids() if HELPER in proc.argv_of(pid))
+
+
+def no_helper_is_left(seconds=5):
+    until = time.monotonic() + seconds
+    while helpers():
+        assert time.monotonic() < until, helpers()
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("fs_type", "size"), [("ext4", "64M"), ("xfs", "320M")])
+def test_held_while_the_body_runs(fs_type, size, ceph, mounted):
+    spec, point = mounted(fs_type, size)
+    found = targets(ceph, spec)
+    assert found[spec].mount_point == point and found[spec].fs_type == fs_type
+    for _ in range(2):
+        Path(point, "dirty").write_bytes(os.urandom(8 << 20))
+        with freeze.held(found, ceph.settings) as hold:
+            began = time.monotonic()
+            assert is_frozen(point)
+            words = ["dd", "if=/dev/zero", f"of={point}/late", "bs=1", "count=1"]
+            writer = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+            with pytest.raises(subprocess.TimeoutExpired):
+                writer.wait(timeout=0.3)
+            assert not hold.thawed_early
+            body = time.monotonic() - began
+        assert writer.wait(timeout=10) == 0
+        assert hold.intact and not hold.thawed_early
+        assert body < hold.seconds[spec] < body + 2
+        assert not is_frozen(point)
+    no_helper_is_left()
+
+
+def test_an_error_in_the_body_thaws(ceph, mounted):
+    spec, point = mounted()
+    with pytest.raises(KeyError), freeze.held(targets(ceph, spec), ceph.settings):
+        raise KeyError
+    assert not is_frozen(point)
+    no_helper_is_left()
+
+
+def test_its_time_is_up(ceph, mounted, cluster, pool):
+    spec, point = mounted()
+    with freeze.held(targets(ceph, spec), chosen(cluster, pool, freeze_timeout=1)) as hold:
+        time.sleep(1.5)
+        assert not is_frozen(point)
+        assert hold.thawed_early
+    assert not hold.intact and hold.thawed_early
+    assert 1 <= hold.seconds[spec] < 1.4
+
+
+def test_somebody_else_thaws_it(ceph, mounted):
+    spec, point = mounted()
+    with freeze.held(targets(ceph, spec), ceph.settings) as hold:
+        tool("fsfreeze", "--unfreeze", point)
+    assert not hold.intact
+
+
+def test_what_somebody_else_froze_stays_frozen(ceph, mounted):
+    spec, point = mounted()
+    tool("fsfreeze", "--freeze", point)
+    try:
+        with pytest.raises(errors.FreezeFailed, match="frozen already, by somebody else"), freeze.held(targets(ceph, spec), ceph.settings):
+            pytest.fail("it was held")
+        no_helper_is_left()
+        assert is_frozen(point)
+    finally:
+        tool("fsfreeze", "--unfreeze", point)
+
+
+def test_all_or_none(ceph, mounted, spec):
+    volumes = [mounted(name=f"{spec}{number}") for number in range(3)]
+    found = targets(ceph, *(name for name, _ in volumes))
+    with freeze.held(found, ceph.settings) as hold:
+        assert all(is_frozen(point) for _, point in volumes)
+    assert hold.intact and set(hold.seconds) == {name for name, _ in volumes}
+    tool("fsfreeze", "--freeze", volumes[1][1])
+    try:
+        with pytest.raises(errors.FreezeFailed, match="Nothing is frozen"), freeze.held(found, ceph.settings):
+            pytest.fail("it was held")
+        wait_thawed(volumes[0][1], 2)
+        wait_thawed(volumes[2][1], 2)
+    finally:
+        tool("fsfreeze", "--unfreeze", volumes[1][1])
+    assert not any(is_frozen(point) for _, point in volumes)
+
+
+HOLD = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from saltrbd import freeze, settings, spec
+name = spec.parse(sys.argv[2])
+target = freeze.Target(name, *sys.argv[3:7])
+with freeze.held({name: target}, settings.load({}, {"rbd": {"freeze_timeout": float(sys.argv[7])}})):
+    print("frozen", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(repo, ceph):
+    """Hold a filesystem frozen by a process of its own: ``holder(spec, limit)`` returns the process."""
+    started = []
+
+    def hold(spec, limit):
+        target = targets(ceph, spec)[spec]
+        words = [str(spec), target.mount_point, target.device, target.fs_type, target.number, str(limit)]
+        started.append(subprocess.Popen([sys.executable, "-c", HOLD, str(repo / "_utils"), *words], stdout=subprocess.PIPE, text=True))
+        assert started[-1].stdout.readline() == "frozen\n"
+        return started[-1]
+
+    yield hold
+    for process in started:
+        process.kill()
+        process.wait(timeout=10)
+        process.stdout.close()
+
+
+def test_whoever_asked_is_killed(mounted, holder):
+    spec, point = mounted()
+    process = holder(spec, 60)
+    assert is_frozen(point)
+    process.kill()
+    wait_thawed(point, 2)
+    no_helper_is_left()
+
+
+def test_the_freezing_process_is_killed(mounted, holder):
+    spec, point = mounted()
+    holder(spec, 60)
+    os.kill(helpers()[0], signal.SIGKILL)
+    wait_thawed(point, 2)
+    no_helper_is_left()
+
+
+def test_the_guard_is_killed(mounted, holder):
+    spec, point = mounted()
+    process = holder(spec, 60)
+    os.kill(helpers()[1], signal.SIGKILL)
+    time.sleep(0.3)
+    assert is_frozen(point)
+    process.kill()
+    wait_thawed(point, 2)
+    no_helper_is_left()
+
+
+def test_the_freezing_process_is_stopped(mounted, holder):
+    spec, point = mounted()
+    holder(spec, 1)
+    os.kill(helpers()[0], signal.SIGSTOP)
+    wait_thawed(point, 1 + 3 + 2)
+    no_helper_is_left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+def test_signals_do_not_reach_it(number, mounted, holder):
+    spec, point = mounted()
+    process = holder(spec, 60)
+    for pid in helpers():
+        os.kill(pid, number)
+    time.sleep(0.3)
+    assert is_frozen(point) and len(helpers()) == 2
+    process.terminate()
+    wait_thawed(point, 2)
+    no_helper_is_left()
+
+
+def test_what_is_not_frozen_and_why(ceph, mounted, rbd_cli, spec, tmp_path):
+    read_only, _ = mounted(name=spec + "r", options="ro")
+    plain, point = mounted(name=spec + "p")
+    rbd_cli("create", spec, "--size", "64M")
+    bare = specs.parse(spec)
+    found = targets(ceph, bare, read_only)
+    assert found[bare] == "it is not mapped on this host" and not found[bare].read_only
+    assert "mounted read-only" in found[read_only] and found[read_only].read_only
+    device.map_image(ceph, bare)
+    assert targets(ceph, bare)[bare] == "no filesystem of it is mounted on this host"
+    for key in ("cachedir", "log_file", "sock_dir", "pidfile", "extension_modules", "conf_file"):
+        reason = freeze.targets(ceph, [plain], {key: f"{point}/not/there/yet"})[plain]
+        assert f"holds {point}/not/there/yet" in reason
+    with open(f"{point}/log", "w"):  # Salt's output, for instance
+        assert f"holds {point}/log" in targets(ceph, plain)[plain]
+    assert isinstance(targets(ceph, plain)[plain], freeze.Target)
+    assert "/" in freeze.own_devices(ceph.settings, {}).values()
+
+
+def test_a_mount_that_is_covered_is_not_frozen(ceph, mounted):
+    spec, point = mounted()
+    tool("mount", "-t", "tmpfs", "tmpfs", point)
+    try:
+        with pytest.raises(errors.FreezeFailed, match="something else is mounted over it"), freeze.held(targets(ceph, spec), ceph.settings):
+            pytest.fail("it was held")
+    finally:
+        tool("umount", point)
+    assert not is_frozen(point)
+
+
+def test_people_freeze_and_thaw(modules, mounted):
+    spec, point = mounted()
+    assert modules.rbd_filesystem.freeze(str(spec), 60) == {str(spec): point}
+    assert is_frozen(point)
+    with pytest.raises(errors.FreezeFailed, match="frozen already"):
+        modules.rbd_filesystem.freeze([str(spec)])
+    assert is_frozen(point)
+    assert modules.rbd_filesystem.thaw(str(spec)) == [str(spec)]
+    assert not is_frozen(point)
+    no_helper_is_left()
+    with pytest.raises(errors.FreezeFailed, match="was not frozen by rbd_filesystem.freeze"):
+        modules.rbd_filesystem.thaw(str(spec))
+    with pytest.raises(errors.InvalidArgument):
+        modules.rbd_filesystem.freeze(str(spec), 0)
+
+
+def test_a_freeze_for_people_ends_by_itself(mounted, cluster, pool, repo, ceph):
+    """Whoever asked ends at once; its freeze lasts as long as was said."""
+    spec, point = mounted()
+    target = targets(ceph, spec)[spec]
+    text = HOLD.partition("with freeze.held")[0] + "freeze.freeze({name: target}, settings.load({}, {}), float(sys.argv[7]))\n"
+    words = [str(spec), target.mount_point, target.device, target.fs_type, target.number, "2"]
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", text, str(repo / "_utils"), *words], check=True, timeout=20)
+    assert is_frozen(point)
+    wait_thawed(point, 4)
+    assert time.monotonic() - began >= 2
+    no_helper_is_left()
+    assert os.listdir(freeze.MARKS) == []
+
+
+@pytest.mark.parametrize("dirty", [True, False])
+@pytest.mark.timeout(180)
+def test_the_storage_does_not_answer(dirty, private_cluster, tmp_path):
+    """An OSD is stopped: the error comes within the limit, and nothing is frozen when the OSD is back."""
+    limits = chosen(private_cluster, "rbd", timeout=4, freeze_timeout=3)
+    ceph = client.get(limits)
+    name = specs.parse("rbd/still")
+    ceph.call("image_create", name, size=64 << 20)
+    mapping = device.map_image(ceph, name)
+    point = str(tmp_path)
+    tool("mkfs.ext4", "-q", mapping.device)
+    tool("mount", mapping.device, point)
+    found = targets(ceph, name)
+    osd = lab_cluster.daemons(private_cluster.folder)["ceph-osd"]
+    Path(point, "file").write_bytes(os.urandom(1 << 20))
+    if not dirty:
+        tool("sync", "-f", point)
+    try:
+        os.kill(osd, signal.SIGSTOP)
+        # A limit of 4 s without progress to write back, 3 s to freeze, and a second or two to notice each.
+        began = time.monotonic()
+        with pytest.raises((errors.CommandTimeout, errors.FreezeFailed)) as caught, freeze.held(found, limits):
+            pytest.fail("it was held")
+        took = time.monotonic() - began
+        assert took < 4 + 1 + 3 + 2 + 2
+        assert "rbd/still" in str(caught.value) and "until the storage answers" in str(caught.value)
+    finally:
+        os.kill(osd, signal.SIGCONT)
+    no_helper_is_left(30)
+    assert not is_frozen(point)
+    Path(point, "after").write_text("written")
+    tool("umount", point)
+    device.unmap(ceph, name)
+    ceph.close()
