@@ -2,8 +2,12 @@
 
 import glob
 import os
+import time
 
 from saltrbd import proc
+
+# Seconds within which one who only probes every device (udev, LVM, Salt's own grains) has closed it again.
+PASSING = 2.0
 
 
 def users(device, gone=()):
@@ -15,7 +19,7 @@ def users(device, gone=()):
     if any(point in gone for point, _ in _mounted(numbers)):
         return _mounts(numbers, gone)  # what is open is open through the mount
     found = _mounts(numbers) + _swap(numbers) + _holders(numbers)
-    return found or _opens(numbers)  # a mount or a holder is an open as well, and says more
+    return found or _lasting_opens(numbers)  # a mount or a holder is an open as well, and says more
 
 
 def mount_points(device):
@@ -73,6 +77,15 @@ def _holders(numbers):
         for folder in glob.glob("/sys/class/block/{}/holders/*".format(glob.escape(os.path.basename(path)))):
             found.append("{} is built on it".format("/dev/" + os.path.basename(folder)))
     return found
+
+
+def _lasting_opens(numbers):
+    until = time.monotonic() + PASSING
+    while True:
+        found = _opens(numbers)
+        if not found or time.monotonic() > until:
+            return found
+        time.sleep(0.1)
 
 
 def _opens(numbers):
