@@ -6,9 +6,11 @@ answers, which is the worse case.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,7 @@ from worker_watch import chosen, gone, until, workers
 
 from labkit import cleanup as lab_cleanup
 from labkit import cluster as lab_cluster
+from labkit import processes
 
 # What a busy machine may add to a limit.
 SLACK = 6
@@ -274,18 +277,134 @@ def salt(sick_pillar, make_loaders):
 @pytest.mark.parametrize("daemon", ["ceph-osd", "ceph-mon"])
 def test_a_run_of_states(sick, images, sick_pillar, make_minion_config, daemon):
     """salt-call ends by itself, every state is False with a sentence, and no traceback is seen."""
-    sls = {f"i{number}": {"rbd_image.present": [{"name": str(images[number])}, {"size": "16M"}]} for number in range(4)}
+    sls = {f"i{number}": {"rbd_image.present": [{"name": str(images[number])}, {"size": "16M"}]} for number in range(2)}
     sls["s"] = {"rbd_snapshot.present": [{"name": "s"}, {"images": [str(one) for one in images]}]}
     folder = make_minion_config(sick_pillar)
     (folder / "states/sick.sls").write_text("#!json\n" + json.dumps(sls))
     argv = [str(Path(sys.executable).parent / "salt-call"), "--local", "-c", str(folder), "--out=json", "state.apply", "sick"]
-    with stopped(sick, daemon), lasts(5 * 2, 5 * 3 + 8):
+    with stopped(sick, daemon), lasts(3 * 2, 3 * 3 + 8):
         ran = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
     results = json.loads(ran.stdout)["local"]
-    assert [result["result"] for result in results.values()] == [False] * 5
+    assert [result["result"] for result in results.values()] == [False] * 3
     for result in results.values():
         assert result["changes"] == {}
         assert sick.monitors[0] in result["comment"]
         assert "had no answer within" in result["comment"]
     assert "Traceback" not in ran.stdout + ran.stderr
     assert not any(gone(parent) for parent in workers().values())
+
+
+# Filesystems
+
+
+@contextmanager
+def stopped_when(cluster, seen):
+    """Stop the OSD in the moment in which ``seen()`` holds."""
+    osd, over, happened = lab_cluster.daemons(cluster.folder)["ceph-osd"], threading.Event(), []
+
+    def watch():
+        while not over.is_set() and not happened:
+            if seen():
+                os.kill(osd, signal.SIGSTOP)
+                happened.append(time.monotonic())
+            time.sleep(0.002)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield happened
+    finally:
+        over.set()
+        watcher.join()
+        os.kill(osd, signal.SIGCONT)
+
+
+def children(name):
+    """The pids of this process's children that run a program."""
+    found = []
+    for path in Path("/proc/self/task").glob("*/children"):
+        found += [int(pid) for pid in path.read_text().split()]
+    return [pid for pid in found if os.path.basename((processes.arguments(pid) or [""])[0]) == name]
+
+
+def words_of_children():
+    """Every argument of every child of this process."""
+    found = []
+    for path in Path("/proc/self/task").glob("*/children"):
+        found += [word for pid in path.read_text().split() for word in processes.arguments(int(pid))]
+    return found
+
+
+def left_behind(comment):
+    """The pids that a sentence names as left behind."""
+    return [int(pid) for pid in re.findall(r"pid (\d+)", comment)]
+
+
+@pytest.fixture
+def image(salt, sick):
+    name = f"rbd/{uuid.uuid4().hex[:8]}"
+    assert salt.states.rbd_image.present(name, size="1G").result is True
+    result = salt.states.rbd_device.mapped(name, driver="fuse")
+    assert result.result is True, result.comment
+    return name
+
+
+@pytest.fixture
+def mounted(salt, image, tmp_path):
+    """An image with a filesystem, mounted; returns (spec, mount point)."""
+    assert salt.states.rbd_filesystem.formatted(image).result is True
+    point = str(tmp_path / "mnt")
+    result = salt.states.rbd_filesystem.mounted(point, image=image, persist=False)
+    assert result.result is True, result.comment
+    return image, point
+
+
+def test_osd_stops_under_mkfs(salt, sick, image):
+    """mkfs sleeps in the kernel and survives SIGKILL: it is left and named, and the next run makes the filesystem."""
+    with stopped_when(sick, lambda: children("mkfs.ext4")) as happened:
+        result = salt.states.rbd_filesystem.formatted(image)
+        took = time.monotonic() - happened[0]
+        assert result.result is False
+        assert took < 3 + 2 + 3 + SLACK, f"{took:.1f} s after the OSD stopped"
+        left = left_behind(result.comment)
+        assert "did not end within 3 s; it survives SIGKILL and is left behind: pid " in result.comment
+        assert [processes.state(pid) for pid in left] == ["D"]
+    until(lambda: all(gone(pid) for pid in left), 20, "mkfs ends when the storage answers")
+    again = salt.states.rbd_filesystem.formatted(image)
+    assert again.result is True, again.comment
+
+
+def test_osd_stops_under_a_freeze(salt, sick, mounted):
+    """What is dirty cannot be written back: nothing is frozen, no snapshot is made, and nothing stays frozen."""
+    image, point = mounted
+    Path(point, "data").write_bytes(os.urandom(32 << 20))
+    with stopped_when(sick, lambda: any("freeze_helper" in word for word in words_of_children())) as happened:
+        result = salt.states.rbd_snapshot.present(f"{image}@s", consistency="filesystem")
+        took = time.monotonic() - happened[0]
+        assert result.result is False
+        assert took < 3 + 2 + 3 + SLACK, f"{took:.1f} s after the OSD stopped"
+        assert f"{image} on {point} could not be written back, without progress for 3 s, so nothing was frozen." in result.comment
+        left = left_behind(result.comment.replace("The process ", "pid "))
+        assert len(left) == 1
+    until(lambda: all(gone(pid) for pid in left), 20, "the helper ends when the storage answers")
+    Path(point, "data").write_bytes(b"written, so not frozen")
+    assert salt.modules.rbd_snapshot.list(image) == []
+    again = salt.states.rbd_snapshot.present(f"{image}@s", consistency="filesystem")
+    assert again.result is True, again.comment
+
+
+def test_osd_stops_under_umount(salt, sick, mounted):
+    image, point = mounted
+    Path(point, "data").write_bytes(os.urandom(32 << 20))
+    with stopped_when(sick, lambda: children("umount")) as happened:
+        result = salt.states.rbd_filesystem.unmounted(point)
+        took = time.monotonic() - happened[0]
+        assert result.result is False
+        assert took < 3 + 2 + 3 + SLACK, f"{took:.1f} s after the OSD stopped"
+        left = left_behind(result.comment)
+        assert f"The command 'umount {point}' did not end within 3 s; it survives SIGKILL and is left behind: pid " in result.comment
+        assert [processes.state(pid) for pid in left] == ["D"]
+    until(lambda: all(gone(pid) for pid in left), 20, "umount ends when the storage answers")
+    again = salt.states.rbd_filesystem.unmounted(point)
+    assert again.result is True, again.comment
+    assert not os.path.ismount(point)
