@@ -92,7 +92,7 @@ def _where(name):
 
 
 def _state(name, look, same):
-    known = converge.planned(__context__, __opts__["test"], globals().get("__instance_id__"))
+    known = converge.known(globals())
     return converge.converge(name, __opts__["test"], lambda: look(known), _act, known, same)
 
 

@@ -82,11 +82,6 @@ def known(scope):
     return facts
 
 
-def planned(context, test, run):
-    """The older way to ask :func:`known`."""
-    return known({"__context__": context, "__opts__": {"test": test}, "__instance_id__": run})
-
-
 def converge(name, test, look, act, known, same):
     """Make it so and return the state's result.
 
