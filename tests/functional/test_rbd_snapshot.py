@@ -1,6 +1,6 @@
 """rbd_snapshot.present, protected, unprotected and absent on the real cluster, dry and for real.
 
-What freezes filesystems is in test_freeze.py; here nothing is mapped.
+Here nothing is mapped; what freezes filesystems has tests of its own.
 """
 
 import time
