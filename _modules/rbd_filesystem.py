@@ -93,8 +93,8 @@ def format_(name, fs_type=None, label=None, mkfs_options=None):
     where = _image(name, ceph)
     wanted = _desired(ceph.settings, fs_type, label, mkfs_options)
     mapping = mounting.need(ceph, where)
-    facts = filesystem.look(ceph, where)
-    again = filesystem.remnant(facts)
+    facts = filesystem.look(ceph, where, check=False)
+    again = bool(facts["mark"]) and filesystem.remnant(filesystem.look(ceph, where))
     if facts["signature"] and not again:
         raise errors.NotBlank("{} at {} gets no filesystem: it carries {}.".format(where, mapping.device, facts["signature"]))
     return mkfs.make(ceph, mapping, wanted, again)

@@ -31,14 +31,15 @@ HELPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "blank_helper.
 PASSING = 1.0
 
 
-def prove(ceph, mapping, content=True):
+def prove(ceph, mapping, content=True, exact=True):
     """Raise :class:`NotBlank` with the reason unless the mapped image is proven blank.
 
-    ``content`` False proves only that it is ours alone, for a device whose content is to be wiped. Raises
-    :class:`CommandTimeout` or :class:`CephTimeout` when the device or the cluster does not answer.
+    ``content`` False proves only that it is ours alone, for a device whose content is to be wiped; ``exact`` False lets a device
+    pass that has not seen its image grow yet. Raises :class:`CommandTimeout` or :class:`CephTimeout` when the device or the
+    cluster does not answer.
     """
     image = ceph.call("image_info", mapping.spec)
-    _prove_identity(ceph, mapping, image)
+    _prove_identity(ceph, mapping, image, exact)
     _prove_unused(ceph, mapping, image)
     if image["parent"]:
         raise _not(mapping, "it is a clone of {pool}/{image}@{snapshot}".format(**image["parent"]))
@@ -53,18 +54,16 @@ def _not(mapping, why):
     return errors.NotBlank("{} at {} gets no filesystem: {}.".format(mapping.spec, mapping.device, why))
 
 
-def _prove_identity(ceph, mapping, image):
+def _prove_identity(ceph, mapping, image, exact):
     if mapping.fault:
         raise _not(mapping, mapping.fault)
     if mapping.fsid != ceph.fsid or mapping.image_id != image["id"] or mapping.spec.snapshot:
         raise _not(mapping, "the device is another image (id {}, not {})".format(mapping.image_id, image["id"]))
     if mapping.read_only:
         raise _not(mapping, "it is mapped read-only")
-    size = loop.size_of(mapping.device)
-    if size != image["size"] // 512 * 512:
-        raise _not(
-            mapping, "the device has {}, the image {}; unmap and map it again".format(show(size), show(image["size"]))
-        )
+    size, wanted = loop.size_of(mapping.device), image["size"] // 512 * 512
+    if size > wanted or (exact and size < wanted):
+        raise _not(mapping, "the device has {}, the image {}; unmap and map it again".format(show(size), show(image["size"])))
 
 
 def _prove_unused(ceph, mapping, image):

@@ -17,6 +17,7 @@ END = 1 << 20
 
 
 def say(**event):
+    """Tell the asker, as a line of JSON."""
     os.write(1, (json.dumps(event) + "\n").encode("ascii"))
 
 
@@ -38,6 +39,7 @@ def used(descriptor):
 
 
 def main():
+    """Hold the device until stdin ends."""
     try:
         descriptor = os.open(sys.argv[1], os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
         os.fsync(descriptor)

@@ -141,7 +141,7 @@ def remnant(facts):
 
 def _why_not_blank(ceph, mapping, content):
     try:
-        blank.prove(ceph, mapping, content)
+        blank.prove(ceph, mapping, content, exact=False)
     except errors.NotBlank as error:
         return str(error)
     return None
@@ -256,7 +256,11 @@ def _make(spec, facts, wanted, old):
         fields["label"] = change(None, wanted.label)
     options = [word for pair in wanted.options for word in pair]
     arguments = {"name": str(spec), "fs_type": wanted.fs_type, "label": wanted.label, "mkfs_options": options}
-    return Plan([("rbd_filesystem.format", arguments)], {str(spec): fields}, planned=_planned(spec, wanted.fs_type, wanted.label or "", facts["image_size"]))
+    return Plan(
+        [("rbd_filesystem.format", arguments)],
+        {str(spec): fields},
+        planned=_planned(spec, wanted.fs_type, wanted.label or "", facts["image_size"]),
+    )
 
 
 def _keep(spec, facts, wanted):

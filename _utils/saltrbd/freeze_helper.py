@@ -142,25 +142,29 @@ class Helper:
         self.pipe = there
 
     def tell_guard(self, sign, target):
-        """Raises OSError when the guard is gone."""
+        """Say that a freeze begins (+) or that nothing is left to thaw (-). Raises OSError when the guard is gone."""
         os.write(self.pipe, "{}{}\n".format(sign, target.index).encode("ascii"))
 
     def sync(self):
+        """Write back what is dirty, of all filesystems at once."""
         for target in self.targets:
             self.spawn(self.sync_one, target)
 
     def sync_one(self, target):
+        """Write back what is dirty of one filesystem."""
         if libc.syncfs(target.descriptor) != 0:
             self.say(event="failed", name=target.name, error="syncing: " + os.strerror(ctypes.get_errno()))
             return
         self.say(event="synced", name=target.name)
 
     def freeze(self):
+        """Freeze all filesystems at once; the clock runs from here."""
         self.expires = time.monotonic() + self.limit
         for target in self.targets:
             self.spawn(self.freeze_one, target)
 
     def freeze_one(self, target):
+        """Freeze one filesystem, and thaw it at once when all are to be thawed by then."""
         try:
             self.tell_guard("+", target)
         except OSError:
@@ -194,6 +198,7 @@ class Helper:
             self.spawn(self.thaw_one, target, why)
 
     def thaw_one(self, target, why):
+        """Thaw one filesystem and say how long it stood still."""
         intact = thaw(target.descriptor)
         seconds = time.monotonic() - target.started
         self.forget(target)
@@ -201,6 +206,7 @@ class Helper:
         self.say(event="thawed", name=target.name, why=why, intact=intact, seconds=seconds)
 
     def forget(self, target):
+        """Tell the guard that there is nothing to thaw."""
         try:
             self.tell_guard("-", target)
         except OSError:
@@ -217,6 +223,7 @@ class Helper:
             pass  # then only the time limit thaws it
 
     def unmark(self, target):
+        """Take the mark away."""
         try:
             if self.marks:
                 os.unlink(os.path.join(self.marks, target.number))
@@ -224,6 +231,7 @@ class Helper:
             pass
 
     def spawn(self, function, *arguments):
+        """Run a step in a thread of its own."""
         thread = threading.Thread(target=function, args=arguments)
         thread.start()
         self.threads.append(thread)
@@ -255,6 +263,7 @@ class Helper:
         os.waitpid(self.guard, 0)
 
     def obey(self, order):
+        """Carry out one line from stdin."""
         if order == b"sync":
             self.sync()
         elif order == b"freeze":
@@ -264,6 +273,7 @@ class Helper:
 
 
 def main():
+    """Read the order, start the guard, serve."""
     arm()
     helper = Helper(json.loads(sys.stdin.buffer.raw.readline().decode("utf-8")), int(sys.argv[1]))
     wrong = [target for target in helper.targets if target.error]

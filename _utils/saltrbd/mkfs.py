@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import namedtuple
 
-from saltrbd import blank, errors, fscheck
+from saltrbd import blank, device, errors, fscheck
 from saltrbd.run import run
 
 KEY = "saltrbd.mkfs"
@@ -37,6 +37,7 @@ def make(ceph, mapping, wanted, again=False):
     proven blank. Raises :class:`FilesystemDamaged` when the new filesystem does not pass its check.
     """
     spec, limit = mapping.spec, ceph.settings.timeout
+    device.refresh(ceph, mapping)
     blank.prove(ceph, mapping, content=not again)
     zero = _wipe(ceph, mapping, limit) if again else True
     mark = {"image": mapping.image_id, "fs_type": wanted.fs_type, "uuid": str(uuid.uuid4()), "time": int(time.time())}
@@ -44,9 +45,9 @@ def make(ceph, mapping, wanted, again=False):
     run(command(wanted, mark["uuid"], mapping.device, zero, _e2fsprogs(wanted, limit)), limit, device=mapping.device)
     found = fscheck.check(mapping.device, wanted.fs_type, ceph.settings.progress_timeout, full=True)
     if found.state != "clean":
-        raise errors.FilesystemDamaged("The new {} of {} at {} did not pass: {}".format(
-            wanted.fs_type, spec, mapping.device, found.text or found.state
-        ))
+        raise errors.FilesystemDamaged(
+            "The new {} of {} at {} did not pass: {}".format(wanted.fs_type, spec, mapping.device, found.text or found.state)
+        )
     settle(ceph, spec)
     return mark["uuid"]
 

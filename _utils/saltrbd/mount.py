@@ -121,7 +121,7 @@ def plan_mounted(spec, facts, place, wanted):
         return Plan(refusals=refused)
     words, steps, fields = words_for(facts, wanted), [], {}
     name, point = str(spec), wanted.point
-    grows = wanted.grow and not facts["read_only"] and facts["size"] and facts["image_size"] - facts["size"] > GROW_SLACK
+    grows = _grows(facts, wanted)
     growth = ("rbd_filesystem.grow", {"name": name})
     if not here:
         if _needs_uuid(facts, words):
@@ -166,22 +166,27 @@ def _refusals(spec, facts, place, wanted, here):
     foreign = [entry for entry in place["fstab"] if not fstab.is_ours(entry)]
     if wanted.persist and foreign:
         refused.append(fstab.foreign_line(fstab.PATH, point, foreign[0]))
-    if here and place["mounted"] and wanted.grow and facts["fs_type"] == "ext4" and facts["size"] and not place["can_grow"]:
-        if facts["image_size"] - facts["size"] > GROW_SLACK and not facts["read_only"]:
-            refused.append(
-                "{} has grown to {}, but its ext4 on {} cannot be grown while it is mounted, because this host lacks the capability "
-                "CAP_SYS_RESOURCE. Unmount it (rbd_filesystem.unmounted): the next mount grows it. Or declare grow: False.".format(
-                    spec, show(facts["image_size"]), point
-                )
+    if here and facts["fs_type"] == "ext4" and not place["can_grow"] and _grows(facts, wanted):
+        refused.append(
+            "{} has grown to {}, but its ext4 on {} cannot be grown while it is mounted, because this host lacks the capability "
+            "CAP_SYS_RESOURCE. Unmount it (rbd_filesystem.unmounted): the next mount grows it. Or declare grow: False.".format(
+                spec, show(facts["image_size"]), point
             )
+        )
     return refused
+
+
+def _grows(facts, wanted):
+    return bool(wanted.grow and not facts["read_only"] and facts["size"] and facts["image_size"] - facts["size"] > GROW_SLACK)
 
 
 def _occupied(spec, place, point):
     if place["taken"]:
         return ["An earlier state of this run mounts {} on {}, where {} is declared.".format(place["taken"], point, spec)]
     if place["mounted"]:
-        return ["{source} ({fs_type}) is mounted on {point}, not {spec}; unmount it first.".format(point=point, spec=spec, **place["mounted"])]
+        return [
+            "{source} ({fs_type}) is mounted on {point}, not {spec}; unmount it first.".format(point=point, spec=spec, **place["mounted"])
+        ]
     if not place["folder"]:
         return ["The mount point {} is not a folder.".format(point)]
     if not place["empty"]:
@@ -191,21 +196,27 @@ def _occupied(spec, place, point):
 
 def _unfit(spec, facts, wanted, here):
     if remnant(facts) or not facts["signature"]:
-        return ["{} carries no filesystem{}; declare rbd_filesystem.formatted before its mount.".format(
-            spec, ": its mkfs was killed" if facts["mark"] else ""
-        )]
+        return [
+            "{} carries no filesystem{}; declare rbd_filesystem.formatted before its mount.".format(
+                spec, ": its mkfs was killed" if facts["mark"] else ""
+            )
+        ]
     if facts["fs_type"] not in FS_TYPES:
         return ["{} carries {}, which is not mounted: this package mounts {}.".format(spec, facts["signature"], " and ".join(FS_TYPES))]
     if wanted.fs_type and facts["fs_type"] != wanted.fs_type:
         return ["{} carries {}, not {} as declared.".format(spec, facts["fs_type"], wanted.fs_type)]
     if facts["size"] and facts["size"] > facts["image_size"]:
-        return ["{} has {}, but its {} needs {}: the image was shrunk under it. Resize it back.".format(
-            spec, show(facts["image_size"]), facts["fs_type"], show(facts["size"])
-        )]
+        return [
+            "{} has {}, but its {} needs {}: the image was shrunk under it. Resize it back.".format(
+                spec, show(facts["image_size"]), facts["fs_type"], show(facts["size"])
+            )
+        ]
     words = words_for(facts, wanted)
     if not here and facts["twin"] and "nouuid" not in words and not _needs_uuid(facts, words):
-        return ["{} has the UUID of the filesystem that is mounted on {}. Give it another one (xfs_admin -U generate {}), or declare "
-                "the mount option nouuid.".format(spec, facts["twin"], facts["device"])]
+        return [
+            "{} has the UUID of the filesystem that is mounted on {}. Give it another one (xfs_admin -U generate {}), or declare "
+            "the mount option nouuid.".format(spec, facts["twin"], facts["device"])
+        ]
     return []
 
 

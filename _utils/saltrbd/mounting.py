@@ -49,7 +49,7 @@ def mount_image(ceph, spec, wanted):
     made = not os.path.lexists(wanted.point)
     if made:
         os.makedirs(wanted.point)
-        os.chmod(wanted.point, 0o755)
+        os.chmod(wanted.point, 0o755)  # noqa: S103 -- whatever the umask is; the filesystem's own root takes its place
     ensure_link(mapping)
     options = ["-o", ",".join(words)] if words else []
     try:
@@ -139,9 +139,11 @@ def new_uuid(ceph, spec):
     """Give the xfs of a mapped image a UUID of its own, and return it; raises :class:`Busy` while it is mounted."""
     mapping, facts = need(ceph, spec), filesystem.look(ceph, spec, check=False)
     if facts["fs_type"] != "xfs" or facts["read_only"]:
-        raise errors.NotSupported("{} carries {}, mapped {}; only a writable xfs gets a new UUID.".format(
-            spec, facts["signature"], "read-only" if facts["read_only"] else "writable"
-        ))
+        raise errors.NotSupported(
+            "{} carries {}, mapped {}; only a writable xfs gets a new UUID.".format(
+                spec, facts["signature"], "read-only" if facts["read_only"] else "writable"
+            )
+        )
     if facts["mounts"]:
         raise errors.Busy("{} is mounted on {}; its UUID cannot change now.".format(spec, ", ".join(facts["mounts"])))
     return xfs_uuid.renew(ceph, mapping)

@@ -57,9 +57,7 @@ def probe_image(ceph, spec, size, image_id=None):
             file.truncate(size)
         except OSError:
             raise errors.NotSupported(
-                "{} cannot be looked at before it is mapped: {} takes no sparse file of {} bytes.".format(
-                    spec, tempfile.gettempdir(), size
-                )
+                "{} cannot be looked at before it is mapped: {} takes no sparse file of {} bytes.".format(spec, tempfile.gettempdir(), size)
             )
         for answer in answers:
             for offset, block in answer.get():

@@ -128,7 +128,10 @@ def test_a_signature_is_refused(name, states, mapped, digest):
     assert digest(spec) == before
     assert states.rbd_device.unmapped(spec).result is True
     # The dry run before the device is there reads the same through librbd.
-    ran = [states.rbd_device.mapped(spec, test=True), states.rbd_filesystem.formatted(spec, fs_type="xfs" if kind != "xfs" else "ext4", test=True)]
+    ran = [
+        states.rbd_device.mapped(spec, test=True),
+        states.rbd_filesystem.formatted(spec, fs_type="xfs" if kind != "xfs" else "ext4", test=True),
+    ]
     assert ran[1].result is False
 
 
@@ -325,6 +328,13 @@ def test_rolled_back_to_nothing(states, mapped, rbd_cli, digest):
     roll_back(states, rbd_cli, spec, device, "nothing")
     assert digest(spec) == hashlib.sha256(bytes(64 * MB)).hexdigest()
     both(states.rbd_filesystem.formatted, spec, fs_type="ext4")
+
+
+def test_grown_since_it_was_mapped(states, mapped, rbd_cli):
+    spec, device = mapped()
+    rbd_cli("resize", "--no-progress", "--size", "96M", spec)
+    both(states.rbd_filesystem.formatted, spec, fs_type="ext4")
+    assert size_of(device) == 96 * MB
 
 
 def test_striped(states, mapped):

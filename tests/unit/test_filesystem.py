@@ -260,7 +260,16 @@ def test_labels(fs_type, label):
 
 @pytest.mark.parametrize(
     ("fs_type", "label"),
-    [("ext4", "x" * 17), ("ext4", "ä" * 9), ("xfs", "x" * 13), ("ext4", "-x"), ("ext4", "a b"), ("ext4", "a\n"), ("ext4", 5), ("ext4", "a/b")],
+    [
+        ("ext4", "x" * 17),
+        ("ext4", "ä" * 9),
+        ("xfs", "x" * 13),
+        ("ext4", "-x"),
+        ("ext4", "a b"),
+        ("ext4", "a\n"),
+        ("ext4", 5),
+        ("ext4", "a/b"),
+    ],
 )
 def test_what_is_no_label(fs_type, label):
     with pytest.raises(errors.InvalidArgument):

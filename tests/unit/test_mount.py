@@ -210,13 +210,17 @@ def test_drift(have, filesystem_has, words, found):
     assert mount.drift({"options": have, "super_options": filesystem_has}, words) == found
 
 
-@pytest.mark.parametrize("point", ["mnt", "/", "//mnt", "/mnt/", "/mnt/../etc", "/mnt//a", "/mnt/a b", "/mnt/\n", "", None, 5, ["/mnt"], "/./mnt"])
+@pytest.mark.parametrize(
+    "point", ["mnt", "/", "//mnt", "/mnt/", "/mnt/../etc", "/mnt//a", "/mnt/a b", "/mnt/\n", "", None, 5, ["/mnt"], "/./mnt"]
+)
 def test_what_is_no_mount_point(point):
     with pytest.raises(errors.InvalidArgument):
         mount.check_point(point)
 
 
-@pytest.mark.parametrize("options", [5, {"a": 1}, [5], [""], ["a b"], "a,,b", ["a,b"], ["remount"], "bind", ["loop=/dev/loop0"], ["a\n"], "a\\040b"])
+@pytest.mark.parametrize(
+    "options", [5, {"a": 1}, [5], [""], ["a b"], "a,,b", ["a,b"], ["remount"], "bind", ["loop=/dev/loop0"], ["a\n"], "a\\040b"]
+)
 def test_what_is_no_mount_option(options):
     with pytest.raises(errors.InvalidArgument):
         mount.check_options(options)
