@@ -442,9 +442,10 @@ def test_what_was_begun_is_ended(cluster, make_images, ceph):
 
 
 def test_no_worker_outlives_a_killed_parent_that_had_forked(cluster):
-    """The child holds copies of the parent's pipes; the parent's worker ends all the same, the child's lives with the child."""
+    """The child holds the parent's pipe open; the parent's worker ends all the same, the child's lives with the child."""
     code = (
         "ceph.call('cluster_info'); mine = ceph._worker.pid\n"
+        "held_open = os.dup(ceph._worker.requests.fileno())\n"
         "if os.fork() == 0:\n"
         "    fresh = client.get(ceph.settings)\n"
         "    fresh.call('cluster_info'); ceph.call('cluster_info')\n"
