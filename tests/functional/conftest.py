@@ -2,6 +2,7 @@
 
 import json
 import operator
+import os
 import uuid
 
 import pytest
@@ -17,6 +18,14 @@ def ceph_pillar(cluster, pool):
     return {**{key: getattr(cluster, key) for key in keys}, "pool": pool, "fs_type": "ext4"}
 
 
+@pytest.fixture(scope="session")
+def driver():
+    """The driver by which these tests map: what RBD_LAB_DRIVER names (./lab test vm sets it), else what this host can."""
+    from saltrbd import device_find
+
+    return device_find.choose_driver(os.environ.get("RBD_LAB_DRIVER", "auto"))[0]
+
+
 @pytest.fixture(scope="module")
 def make_minion_config(tmp_path_factory, repo, cluster, pool):
     """Write a masterless minion's configuration folder: ``make(pillar={...}, config={...})``.
@@ -28,6 +37,8 @@ def make_minion_config(tmp_path_factory, repo, cluster, pool):
     def make(pillar=None, config=None):
         folder = tmp_path_factory.mktemp("minion")
         content = {"ceph": ceph_pillar(cluster, pool), **(pillar or {})}
+        if "RBD_LAB_DRIVER" in os.environ:
+            content["rbd"] = {"driver": os.environ["RBD_LAB_DRIVER"], **content.get("rbd", {})}
         for name, text in (("top", {"base": {"*": ["all"]}}), ("all", content)):
             path = folder / "pillar" / f"{name}.sls"
             path.parent.mkdir(exist_ok=True)
