@@ -282,6 +282,8 @@ class Client:
     def _hint(self, name):
         if name == "PermissionDenied":
             return " Give client.{} the capabilities mon 'profile rbd' and osd 'profile rbd pool=POOL'.".format(self.settings.user)
+        if name == "ReadOnly":
+            return " The lock of a client that has died is only broken for a user with the capability mon 'profile rbd'."
         if name == "SessionLost":
             return " The next call connects anew; 'ceph osd blocklist ls' shows who is shut out, for instance this whole host."
         return ""

@@ -59,6 +59,24 @@ def make_images(ceph, pool):
     return make
 
 
+@pytest.fixture
+def make_user(ceph_cli, pool, tmp_path):
+    """Make a Ceph user with a profile for this file's pool: ``make_user("profile rbd")`` returns (name, keyring)."""
+    made = []
+
+    def make(profile):
+        user = f"u-{uuid.uuid4().hex[:6]}"
+        key = ceph_cli("auth", "get-or-create-key", f"client.{user}", "mon", "profile rbd", "osd", f"{profile} pool={pool}")
+        made.append(user)
+        keyring = tmp_path / f"{user}.keyring"
+        keyring.write_text(f"[client.{user}]\n key = {key['key']}\n")
+        return user, str(keyring)
+
+    yield make
+    for user in made:
+        ceph_cli("auth", "rm", f"client.{user}")
+
+
 def snapshots(images, name, **options):
     return [("snapshot_create", dict(one.at(name).where(), **options)) for one in images]
 
@@ -290,13 +308,10 @@ def test_keyring_that_may_not_be_read(cluster, tmp_path):
     assert f"no keyring of client.admin can be read ({keyring}: Permission denied)" in said
 
 
-def test_user_without_capabilities(make_client, ceph_cli, pool, tmp_path, rbd_cli):
+def test_user_without_capabilities(make_client, make_user, pool, rbd_cli):
     """A user may read: a write is refused in words, and names what is missing."""
-    user = f"reader-{pool}"
-    key = ceph_cli("auth", "get-or-create-key", f"client.{user}", "mon", "profile rbd", "osd", f"profile rbd-read-only pool={pool}")
-    keyring = tmp_path / "keyring"
-    keyring.write_text(f"[client.{user}]\n key = {key['key']}\n")
-    ceph = make_client(keyring=str(keyring), user=user)
+    user, keyring = make_user("profile rbd-read-only")
+    ceph = make_client(keyring=keyring, user=user)
     rbd_cli("create", f"{pool}/readable", "--size", "8M")
     assert ceph.call("image_info", spec.parse(f"{pool}/readable"))["size"] == 8 << 20
     with pytest.raises(errors.PermissionDenied) as caught:
@@ -310,9 +325,12 @@ def test_user_without_capabilities(make_client, ceph_cli, pool, tmp_path, rbd_cl
 # A worker that dies
 
 
-def test_killed_in_the_middle_of_two_hundred(ceph, make_images):
-    """What was answered stays answered; for the rest the error says what a new worker finds, and it is true."""
+def test_killed_in_the_middle_of_two_hundred(make_client, make_user, make_images):
+    """What was answered stays answered; for the rest the error says what a new worker finds, and it is true. All this with the
+    capabilities that Ceph's documentation gives a user of RBD."""
     images = make_images(200)
+    user, keyring = make_user("profile rbd")
+    ceph = make_client(user=user, keyring=keyring)
     ceph.call("cluster_info")
     killer = threading.Timer(1.3, os.kill, (ceph._worker.pid, signal.SIGKILL))
     killer.start()
