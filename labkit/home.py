@@ -39,7 +39,7 @@ class Home:
         return Home(self.folder / "test", self.venvs)
 
     def machines(self):
-        """Return the home of the emulated machines: a cluster of their own, on their bridge."""
+        """Return the home of the machines of `./lab vm`: a cluster of their own, on their bridge."""
         return Home(self.folder / "vm", self.venvs)
 
     def choices(self):

@@ -14,16 +14,16 @@ lab_packages="ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd r
 test_packages="btrfs-progs lvm2 cryptsetup-bin bcache-tools fdisk gdisk iproute2 git shellcheck"
 
 # shellcheck disable=SC2034
-# What only the emulated machines need.
-machine_packages="qemu-system-x86 qemu-utils mmdebstrap iproute2 openssh-client systemd"
+# What only the machines need: the Linux kernel as a process, and what makes their Debian.
+machine_packages="user-mode-linux mmdebstrap iproute2 openssh-client systemd"
 
 # MiB: a cluster and Salt in memory; on disk all packages, Salt twice with the tools, a cluster with its logs.
 need_memory=1024
 need_packages=1500
 need_venvs=800
 need_home=300
-need_machine_memory=1800
-need_image=3000
+need_machine_memory=2000
+need_image=1500
 
 missing_packages() {
     # shellcheck disable=SC2086 # a list of names
@@ -141,7 +141,7 @@ prepare() {
     [ -z "$missing" ] || install_packages
 }
 
-# The same for the emulated machines.
+# The same for the machines of ./lab vm.
 prepare_machines() {
     found=$(machine_obstacles)
     if [ -n "$found" ]; then
@@ -153,7 +153,7 @@ prepare_machines() {
 }
 
 machine_obstacles() {
-    [ "$(uname -m)" = x86_64 ] || echo "The machines are emulated on x86_64 only; this is $(uname -m)."
+    [ "$(uname -m)" = x86_64 ] || echo "User Mode Linux, the machines' kernel, is packaged for x86_64 only; this is $(uname -m)."
     can_open /dev/net/tun || echo "They need /dev/net/tun for their network; load tun, or give the container the device."
     memory=$(awk '/^MemAvailable:/ {print int($2 / 1024)}' /proc/meminfo 2>/dev/null) || true
     [ "${memory:-0}" -ge $need_machine_memory ] || [ -e "$RBD_LAB_HOME/vm/network.json" ] ||

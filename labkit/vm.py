@@ -1,8 +1,7 @@
-"""``./lab vm``: emulated machines whose kernel has rbd and nbd, as clients of an embedded cluster on this host."""
+"""``./lab vm``: machines whose kernel has rbd and nbd, as clients of an embedded cluster on this host."""
 
 import contextlib
 import json
-import shutil
 
 from labkit import bridge, cluster, prepare, vm_image
 from labkit.commands import LabError, Step
@@ -52,15 +51,14 @@ def up(home, number=1):
     own.make()
     venv = prepare.salt_environment(home, prepare.SALT)
     image = vm_image.ready(home.venvs.parent / "vm-images", home.venvs)
-    salt = vm_image.salt_disk(image, venv)
     with own.locked():
         network = _network(own)
         bridge.up(network)
         _start_cluster(own, network)
         machine = Machine(own, number, network)
         if not machine.pids():
-            with Step(f"boot the emulated machine {machine.name} at {machine.address}"):
-                machine.start(image, salt, venv)
+            with Step(f"boot the machine {machine.name} at {machine.address}"):
+                machine.start(image, venv)
                 machine.wait()
         with Step("carry the checkout into it"):
             machine.carry()
@@ -103,10 +101,15 @@ def running(home, number=1):
 
 def _machines(own):
     """Return the machines that run."""
+    return [machine for machine in _started(own) if machine.pids()]
+
+
+def _started(own):
+    """Return the machines that were started and not ended, also those that fell."""
     if not _plan(own).exists():
         return []
     network = _network(own)
-    return [machine for machine in (Machine(own, number, network) for number in NUMBERS) if machine.pids()]
+    return [machine for machine in (Machine(own, number, network) for number in NUMBERS) if machine.folder.exists()]
 
 
 def status(home):
@@ -129,15 +132,13 @@ def down(home):
     if not own.folder.exists():
         return []
     with own.locked():
-        problems = [problem for machine in _machines(own) for problem in machine.end()]
+        problems = [problem for machine in _started(own) for problem in machine.end()]
         if problems:
             return problems
         cluster.stop(own.cluster)
         if _plan(own).exists():
             bridge.down(_network(own))
             _plan(own).unlink()
-        for left in own.folder.glob("machine*"):
-            shutil.rmtree(left)
     return []
 
 
