@@ -25,5 +25,5 @@ def refused(state, *args, **kwargs):
     real = state(*args, **kwargs)
     assert (dry.result, real.result) == (False, False), (dry.comment, real.comment)
     assert (dry.changes, real.changes) == ({}, {})
-    assert dry.comment == real.comment
+    assert dry.comment == real.comment, (dry.comment, real.comment)
     return real.comment

@@ -4,11 +4,13 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from saltrbd import filesystem, fstab
+from saltrbd import errors, filesystem, fstab
+from saltrbd.run import run
 from state_checks import both, refused, unchanged
 
 TOOLS = "/usr/sbin:/sbin:/usr/bin:/bin"
@@ -346,11 +348,33 @@ def test_after_a_crash_the_journal_is_replayed(states, modules, volume, spec, po
     assert Path(point, "edit").read_text() == "edit1\n"
 
 
+WRITES = """
+import os, sys, time
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_SYNC)
+for number in range(8):
+    os.pwrite(file, b"x" * 4096, number << 20)
+    time.sleep(0.4)
+"""
+
+
+def test_a_limit_counts_from_the_last_write(modules, states, spec, rbd_cli):
+    rbd_cli("create", spec, "--size", "64M")
+    assert states.rbd_device.mapped(spec).result is True
+    path = modules.rbd_device.list()[spec]["device"]
+    assert run([sys.executable, "-c", WRITES, path], 2, device=path).code == 0
+    with pytest.raises(errors.CommandTimeout):
+        run([sys.executable, "-c", WRITES, path], 2)
+    began = time.monotonic()
+    with pytest.raises(errors.CommandTimeout):
+        run(["sleep", "30"], 2, device=path)
+    assert 2 <= time.monotonic() - began < 5
+
+
 def test_info_of_what_is_not_mapped(states, modules, volume, spec):
     volume()
     assert states.rbd_device.unmapped(spec).result is True
     facts = modules.rbd_filesystem.info([spec, spec + "x"])
     assert facts[spec + "x"] is None
     assert (facts[spec]["device"], facts[spec]["fs_type"], facts[spec]["size"]) == (None, "ext4", 64 << 20)
-    with pytest.raises(Exception, match="is not mapped on this host"):
+    with pytest.raises(errors.NotMapped, match="is not mapped on this host"):
         modules.rbd_filesystem.check(spec)
