@@ -171,9 +171,12 @@ def revive(folder):
         return False
     processes.resume(running.values())
     try:
-        for name, start_it in (("ceph-mon", _start_mon), ("ceph-mgr", _start_mgr)):
-            if name not in running:
-                start_it(folder)
+        if "ceph-mon" not in running:
+            _start_mon(folder)
+        if "ceph-mgr" not in running:
+            # Else the monitor counts the dead one as available for half a minute.
+            ceph(folder, "mgr", "fail", check=False)
+            _start_mgr(folder)
         _wait(lambda: healthy(folder), 120, "the restarted daemons")
     except LabError:
         return False
