@@ -192,9 +192,7 @@ def set_features(name, enable=(), disable=()):
 
         salt '*' rbd_image.set_features rbd/db disable='[journaling]'
     """
-    moves = {
-        key: features.check_names(image.names(value, key)) for key, value in (("enable", enable), ("disable", disable))
-    }
+    moves = {key: features.check_names(image.names(value, key)) for key, value in (("enable", enable), ("disable", disable))}
     _ceph().call("image_features", _spec(name), **moves)
     return True
 

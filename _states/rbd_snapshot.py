@@ -82,7 +82,13 @@ def unprotected(name, images=None):
           rbd_snapshot.unprotected:
             - name: rbd/golden@v1
     """
-    return _state(name, images, lambda wanted, found, known: snapshot.plan_unprotected(wanted, found), "{} is not protected.".format(_what(name, images)), children="formats")
+    return _state(
+        name,
+        images,
+        lambda wanted, found, known: snapshot.plan_unprotected(wanted, found),
+        "{} is not protected.".format(_what(name, images)),
+        children="formats",
+    )
 
 
 def absent(name, images=None, with_clones=False):

@@ -16,6 +16,7 @@ SIZE = 64 << 20
 
 
 def timed(work):
+    """Return the seconds that each call takes."""
     seconds = []
     for number in range(count):
         began = time.perf_counter()
@@ -27,15 +28,18 @@ def timed(work):
 with rados.Rados(conffile=os.environ["CEPH_CONF"], name="client.admin") as cluster, cluster.open_ioctx(pool) as context:
 
     def read(number):
+        """Open an image and ask."""
         with rbd.Image(context, f"raw{number}", read_only=True) as image:
             image.size(), image.features(), list(image.list_snaps())
 
     def snapshot(number):
+        """Snapshot and protect."""
         with rbd.Image(context, f"raw{number}") as image:
             image.create_snap("s")
             image.protect_snap("s")
 
     def clone(number):
+        """Clone the snapshot."""
         rbd.RBD().clone(context, f"raw{number}", "s", context, f"rawclone{number}")
 
     print(

@@ -54,7 +54,9 @@ def by_command(count):
         "read": each(count, ["info", "--format", "json", "{pool}/cmd{n}"]),
         "snapshot + protect": each(count, ["snap", "create", "--no-progress", "{pool}/cmd{n}@s"], ["snap", "protect", "{pool}/cmd{n}@s"]),
         "clone": each(count, ["clone", "{pool}/cmd{n}@s", "{pool}/cmdclone{n}"]),
-        "look at image and snapshot": each(count, ["info", "--format", "json", "{pool}/cmd{n}"], ["snap", "ls", "--format", "json", "{pool}/cmd{n}"]),
+        "look at image and snapshot": each(
+            count, ["info", "--format", "json", "{pool}/cmd{n}"], ["snap", "ls", "--format", "json", "{pool}/cmd{n}"]
+        ),
     }
 
 
@@ -90,6 +92,14 @@ def ceph_pillar():
     return {"conf": os.environ["CEPH_CONF"], "pool": POOL}
 
 
+_WORK = {
+    "create": lambda functions, images: [functions["rbd_image.create"](image, "64M") for image in images],
+    "read": lambda functions, images: functions["rbd_image.info"](images),
+    "snapshot + protect": lambda functions, images: functions["rbd_snapshot.create"]("s", images=images, protect=True, consistency="crash"),
+    "clone": lambda functions, images: [functions["rbd_clone.create"](image + "-clone", image + "@s") for image in images],
+}
+
+
 def by_modules(count, rounds, folder):
     """This package's execution modules, loaded by Salt itself in one process."""
     import salt.client
@@ -98,18 +108,12 @@ def by_modules(count, rounds, folder):
     minion(folder, {"ceph": ceph_pillar(), "rbd": {"volumes": {}}})
     functions = salt.client.Caller(mopts=salt.config.minion_config(str(folder / "minion"))).sminion.functions
     functions["rbd_image.cluster"]()  # connects
-    found = {"create": [], "read": [], "snapshot + protect": [], "clone": []}
+    found = {name: [] for name in _WORK}
     for turn in range(rounds):
         images = [f"{POOL}/ours{turn}-{number}" for number in range(count)]
-        work = {
-            "create": lambda: [functions["rbd_image.create"](image, "64M") for image in images],
-            "read": lambda: functions["rbd_image.info"](images),
-            "snapshot + protect": lambda: functions["rbd_snapshot.create"]("s", images=images, protect=True, consistency="crash"),
-            "clone": lambda: [functions["rbd_clone.create"](image + "-clone", image + "@s") for image in images],
-        }
-        for name, function in work.items():
+        for name, work in _WORK.items():
             began = time.perf_counter()
-            function()
+            work(functions, images)
             found[name].append(time.perf_counter() - began)
     return found
 
@@ -140,7 +144,11 @@ def table(count, command, raw, modules, states):
         print(f"| {name} | {' | '.join(row)} | {sum(command[name]) / ours:.1f} | {sum(raw[name]) / ours:.1f} |")
     salt = statistics.median(states["Salt's own time"])
     rows = (
-        ("highstate: create, snapshot + protect", "highstate from nothing", [a + b for a, b in zip(command["create"], command["snapshot + protect"])]),
+        (
+            "highstate: create, snapshot + protect",
+            "highstate from nothing",
+            [a + b for a, b in zip(command["create"], command["snapshot + protect"])],
+        ),
         ("highstate: unchanged", "highstate unchanged", command["look at image and snapshot"]),
     )
     for title, name, other in rows:
@@ -154,6 +162,7 @@ def per_image(seconds):
 
 
 def main():
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200, help="images (200)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of this package's work; medians are shown (5)")

@@ -24,10 +24,27 @@ TESTS = "btrfs-progs lvm2 cryptsetup-bin mdadm bcache-tools fdisk gdisk"
 PACKAGES = f"{CLIENT} {SYSTEM} {TESTS}".split()
 
 # What a machine that lives for minutes would only wait for, and what would touch devices that the tests look at.
-UNWANTED = """apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service
- fstrim.timer systemd-pstore.service getty@tty1.service getty-static.service serial-getty@ttyS0.service rbdmap.service
- ceph.target systemd-networkd-wait-online.service mdcheck_continue.timer mdcheck_start.timer mdmonitor-oneshot.timer
- lvm2-monitor.service systemd-timesyncd.service man-db.timer""".split()
+UNWANTED = [
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "systemd-pstore.service",
+    "getty@tty1.service",
+    "getty-static.service",
+    "serial-getty@ttyS0.service",
+    "rbdmap.service",
+    "ceph.target",
+    "systemd-networkd-wait-online.service",
+    "mdcheck_continue.timer",
+    "mdcheck_start.timer",
+    "mdmonitor-oneshot.timer",
+    "lvm2-monitor.service",
+    "systemd-timesyncd.service",
+    "man-db.timer",
+]
 
 # Where the package user-mode-linux puts the modules of its kernel.
 MODULES = "/usr/lib/uml/modules"

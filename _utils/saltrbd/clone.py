@@ -1,7 +1,7 @@
 """Clones as desired state: an image with one declared parent."""
 
-from saltrbd import image as images
 from saltrbd import features, size, snapshot
+from saltrbd import image as images
 from saltrbd.converge import Plan, change
 from saltrbd.errors import InvalidArgument, quoted
 from saltrbd.spec import Spec
@@ -48,9 +48,7 @@ def plan_present(spec, current, parent, parent_image, want, declared_format, clu
             "for {0}, or clone_format: 2 here.".format(parent, spec)
         )
     if number == 1 and spec.namespace != parent.namespace:
-        refused.append(
-            "{}: a clone of format 1 lies in the namespace of its parent {}. Declare clone_format: 2.".format(spec, parent)
-        )
+        refused.append("{}: a clone of format 1 lies in the namespace of its parent {}. Declare clone_format: 2.".format(spec, parent))
     if want["size"] is not None and want["size"] < found["size"]:
         refused.append(
             "{}: its parent {} has {}, and a clone cannot begin with less than that; {} is declared.".format(
@@ -127,9 +125,7 @@ def _plan_drift(spec, current, parent, parent_image, want, declared_format):
             "{} is a clone of an older snapshot {} that was removed since, not of the one that is there now.".format(spec, parent)
         )
     if have is not None and declared_format != "auto" and current["clone_format"] != declared_format:
-        refused.append(
-            "{}: clone_format is {} and cannot be changed to {}.".format(spec, current["clone_format"], declared_format)
-        )
+        refused.append("{}: clone_format is {} and cannot be changed to {}.".format(spec, current["clone_format"], declared_format))
     drift = images.plan_drift(spec, current, want)
     if refused or drift.refusals:
         return Plan(changes=drift.changes, refusals=refused + drift.refusals)

@@ -25,6 +25,7 @@ class Plan(namedtuple("Plan", "steps changes refusals planned notes")):
     __slots__ = ()
 
     def __new__(cls, steps=(), changes=None, refusals=(), planned=None, notes=()):
+        """Make a plan; what is not given is empty."""
         return super().__new__(cls, list(steps), dict(changes or {}), list(refusals), dict(planned or {}), list(notes))
 
 

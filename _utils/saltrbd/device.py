@@ -60,9 +60,7 @@ def _mended(ceph, spec, current):
 def _attach(ceph, spec, want, current):
     image, module, cookie = current.image, DRIVERS[current.driver], uuid.uuid4().hex
     hold = want.exclusive and not want.read_only
-    wanted = Wanted(
-        *(ceph, spec, ceph.fsid, image["id"], snapshot_id(image, spec), image["features"]), want.read_only, hold, want.options
-    )
+    wanted = Wanted(*(ceph, spec, ceph.fsid, image["id"], snapshot_id(image, spec), image["features"]), want.read_only, hold, want.options)
     if hold:
         owner.take(ceph, spec, image["id"], current.verdict, cookie, current.driver)
     try:

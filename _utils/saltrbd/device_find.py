@@ -75,9 +75,7 @@ def find(ceph, spec, image=None, wait=True):
 
 def _nearby(ceph, spec):
     place = (spec.pool, spec.namespace)
-    return [
-        mapping for mapping in on_host() if (mapping.spec.pool, mapping.spec.namespace) == place and mapping.fsid in (ceph.fsid, "")
-    ]
+    return [mapping for mapping in on_host() if (mapping.spec.pool, mapping.spec.namespace) == place and mapping.fsid in (ceph.fsid, "")]
 
 
 def _match(local, spec, image):

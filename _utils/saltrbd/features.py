@@ -49,9 +49,7 @@ def check_names(names):
     names = list(names)
     unknown = sorted(set(names) - set(DECLARABLE))
     if unknown:
-        raise InvalidArgument(
-            "Unknown features {}: there are {}.".format(", ".join(map(quoted, unknown)), ", ".join(sorted(DECLARABLE)))
-        )
+        raise InvalidArgument("Unknown features {}: there are {}.".format(", ".join(map(quoted, unknown)), ", ".join(sorted(DECLARABLE))))
     return names
 
 
@@ -84,7 +82,6 @@ def refusals(spec, current, wanted):
         found.append("{}: the feature deep-flatten cannot be enabled after the image was created.".format(spec))
     if "deep-flatten" in current and "deep-flatten" not in wanted:
         found.append(
-            "{0}: disabling deep-flatten cannot be undone. Declare it, or run 'rbd feature disable {0} deep-flatten' "
-            "yourself.".format(spec)
+            "{0}: disabling deep-flatten cannot be undone. Declare it, or run 'rbd feature disable {0} deep-flatten' yourself.".format(spec)
         )
     return found

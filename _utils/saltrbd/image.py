@@ -85,9 +85,7 @@ def _texts(value, what):
         if isinstance(item, bool):
             item = "true" if item else "false"  # as Ceph writes them
         if item is not None and not isinstance(item, (int, float)) and not (isinstance(item, str) and _storable(item)):
-            raise InvalidArgument(
-                "The {} of {} must be text or a number, and not empty, not {}.".format(what, quoted(key), quoted(item))
-            )
+            raise InvalidArgument("The {} of {} must be text or a number, and not empty, not {}.".format(what, quoted(key), quoted(item)))
         try:
             found[key] = None if item is None else str(item)
         except ValueError:
@@ -243,9 +241,7 @@ def _plan_restore(spec, want, allow_shrink, restore, trashed):
         if restore is not True:
             found = "no image of that name with the id {} lies in the trash".format(quoted(restore))
         return Plan(
-            refusals=[
-                "{}: {} ({}). Declare restore_from_trash: ID with the id of the one to bring back.".format(spec, found, listed)
-            ]
+            refusals=["{}: {} ({}). Declare restore_from_trash: ID with the id of the one to bring back.".format(spec, found, listed)]
         )
     drift = plan_drift(spec, chosen[0]["facts"], want, allow_shrink)
     if drift.refusals:

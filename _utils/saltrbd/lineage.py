@@ -54,10 +54,7 @@ def draw(images, trashed, mappings):
     for spec in sorted(images):
         if not _drawn_below(images, images[spec]["parent"]):
             add(spec, "")
-    lines += [
-        "{} in the trash  id {}".format(Spec(pool, namespace, entry["name"], ""), entry["id"])
-        for pool, namespace, entry in trashed
-    ]
+    lines += ["{} in the trash  id {}".format(Spec(pool, namespace, entry["name"], ""), entry["id"]) for pool, namespace, entry in trashed]
     return "\n".join(lines) or "There are no images."
 
 

@@ -66,8 +66,10 @@ def judge(spec, holder, users, served, mine):
         return Verdict(held + "; unmap it there first.")
     if not address:
         return Verdict(
-            held + ", which ended before it had noted who writes. Make sure that no daemon of it runs there, then run "
-            "'{}'.".format(" ".join(_break_words(spec, holder)))
+            held
+            + ", which ended before it had noted who writes. Make sure that no daemon of it runs there, then run '{}'.".format(
+                " ".join(_break_words(spec, holder))
+            )
         )
     return Verdict(blocklist=address, holder=holder)
 

@@ -50,7 +50,9 @@ def plan_present(wanted, images, protect=False, consistency="auto", targets=None
         image = images[spec.head]
         if image is None:
             plan.changes[str(spec)] = _creation(protect)
-            plan.refusals.append("{} does not exist, so it can have no snapshot {}. Declare rbd_image.present.".format(spec.head, spec.snapshot))
+            plan.refusals.append(
+                "{} does not exist, so it can have no snapshot {}. Declare rbd_image.present.".format(spec.head, spec.snapshot)
+            )
             continue
         current = find(image, spec.snapshot)
         if current is not None and (current["protected"] or not protect):
@@ -139,7 +141,11 @@ def _current(images, spec):
 
 def describe(made):
     """Return the sentence for the comment: which snapshots are filesystem-consistent, with the seconds of standstill."""
-    still = ["{} (frozen for {:.2f} s)".format(name, facts["seconds"]) for name, facts in sorted(made.items()) if facts["consistency"] == "filesystem"]
+    still = [
+        "{} (frozen for {:.2f} s)".format(name, facts["seconds"])
+        for name, facts in sorted(made.items())
+        if facts["consistency"] == "filesystem"
+    ]
     crash = sorted(name for name, facts in made.items() if facts["consistency"] == "crash")
     sentences = []
     if still:

@@ -15,9 +15,7 @@ class Spec(namedtuple("Spec", "pool namespace image snapshot")):
     __slots__ = ()
 
     def __str__(self):
-        return "/".join(part for part in (self.pool, self.namespace, self.image) if part) + (
-            "@" + self.snapshot if self.snapshot else ""
-        )
+        return "/".join(part for part in (self.pool, self.namespace, self.image) if part) + ("@" + self.snapshot if self.snapshot else "")
 
     def at(self, snapshot):
         """Return the spec of a snapshot of this image: ``Spec.at("snap1")``."""

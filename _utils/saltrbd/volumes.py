@@ -64,9 +64,7 @@ def read(section, settings, exists=None):
                 entries.append(entry)
     _check_together(reader, entries, exists)
     if reader.mistakes:
-        raise InvalidPillar(
-            "The pillar makes no sense, so nothing was touched. {}.".format(". ".join(reader.mistakes))
-        )
+        raise InvalidPillar("The pillar makes no sense, so nothing was touched. {}.".format(". ".join(reader.mistakes)))
     _level(entries)
     return entries
 
@@ -79,13 +77,18 @@ def _entry(reader, where, name, declared, is_clone):
     want = reader.attempt(
         where,
         image.desired,
-        *(declared.get(key) for key in ("size", "features", "object_size", "stripe_unit", "stripe_count", "data_pool", "metadata", "config"))
+        *(
+            declared.get(key)
+            for key in ("size", "features", "object_size", "stripe_unit", "stripe_count", "data_pool", "metadata", "config")
+        ),
     )
     entry = {
         "where": where,
         "spec": found,
         "clone": is_clone,
-        "image": {key: declared[key] for key in sorted(_LAYOUT | {"allow_shrink", "restore_from_trash", "clone_format"}) if key in declared},
+        "image": {
+            key: declared[key] for key in sorted(_LAYOUT | {"allow_shrink", "restore_from_trash", "clone_format"}) if key in declared
+        },
         "parent": _parent(reader, where, declared) if is_clone else None,
         "snapshots": _snapshots(reader, where, declared),
         "mount": _mount(reader, where, declared),
@@ -110,7 +113,10 @@ def _place(pool, namespace, name):
     if "/" in name or "@" in name:
         raise InvalidPillar("the key is an image's name alone; declare pool and namespace below it")
     return specs.Spec(
-        specs.check_name(pool, "pool"), "" if namespace == "" else specs.check_name(namespace, "namespace"), specs.check_name(name, "image name"), ""
+        specs.check_name(pool, "pool"),
+        "" if namespace == "" else specs.check_name(namespace, "namespace"),
+        specs.check_name(name, "image name"),
+        "",
     )
 
 
@@ -152,7 +158,13 @@ def _mount(reader, where, declared):
     mount = declared.get("mount")
     if mount is None:
         return None
-    if not isinstance(mount, str) or not mount.startswith("/") or posixpath.normpath(mount) != mount or mount == "/" or mount.startswith("//"):
+    if (
+        not isinstance(mount, str)
+        or not mount.startswith("/")
+        or posixpath.normpath(mount) != mount
+        or mount == "/"
+        or mount.startswith("//")
+    ):
         reader.wrong(where, "mount must be an absolute path in its plain form, below /, not {}".format(quoted(mount)))
         return None
     if any(char.isspace() or not char.isprintable() for char in mount):

@@ -157,7 +157,10 @@ def test_a_clone_of_a_clone(golden, spec, converges, modules, rbd_cli):
         ({"parent": "no-such-pool/a@s"}, "the pool no-such-pool does not exist"),
         ({"parent": "{pool}/golden"}, "names no snapshot; write {pool}/golden@SNAPSHOT"),
         ({"parent": 5}, "must be named as text"),
-        ({"parent": "{pool}/golden@bare"}, "a clone of format 1 needs a protected parent. Declare rbd_snapshot.protected for {pool}/golden@bare"),
+        (
+            {"parent": "{pool}/golden@bare"},
+            "a clone of format 1 needs a protected parent. Declare rbd_snapshot.protected for {pool}/golden@bare",
+        ),
         ({"parent": "{pool}/golden@bare", "clone_format": 1}, "a clone of format 1 needs a protected parent"),
         ({"clone_format": 3}, "clone_format must be auto, 1 or 2, not 3"),
         ({"size": "4M"}, "its parent {pool}/golden@s has 8M, and a clone cannot begin with less than that; 4M is declared"),
@@ -214,7 +217,9 @@ def test_adopted(golden, clone, unchanged):
 
 
 def test_grow_and_annotate(golden, clone, converges, rbd_cli):
-    ran = converges("rbd_clone.present", clone, parent=golden, size="16M", metadata={"a": 1}, features=["layering", "exclusive-lock", "deep-flatten"])
+    ran = converges(
+        "rbd_clone.present", clone, parent=golden, size="16M", metadata={"a": 1}, features=["layering", "exclusive-lock", "deep-flatten"]
+    )
     assert set(ran.changes[clone]) == {"size", "metadata.a", "features"}
     assert rbd_cli.json("info", clone)["size"] == 16 * M
 
@@ -264,12 +269,24 @@ def test_module(golden, bare, spec, modules, rbd_cli):
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
-        (lambda create, spec, pool: create(spec, f"{pool}/none@s"), "ImageNotFound", "Cloning to the image {spec} failed: the parent's image does not exist"),
+        (
+            lambda create, spec, pool: create(spec, f"{pool}/none@s"),
+            "ImageNotFound",
+            "Cloning to the image {spec} failed: the parent's image does not exist",
+        ),
         (lambda create, spec, pool: create(spec, f"{pool}/golden@none"), "SnapshotNotFound", "the parent's snapshot does not exist"),
-        (lambda create, spec, pool: create(spec, f"{pool}/golden@bare"), "NotProtected", "a clone of format 1 needs a protected parent snapshot"),
+        (
+            lambda create, spec, pool: create(spec, f"{pool}/golden@bare"),
+            "NotProtected",
+            "a clone of format 1 needs a protected parent snapshot",
+        ),
         (lambda create, spec, pool: create(f"{pool}/golden", f"{pool}/golden@s"), "ImageExists", "exists"),
         (lambda create, spec, pool: create(spec, f"{pool}/golden@s", object_size="3M"), "InvalidArgument", "not a power of two"),
-        (lambda create, spec, pool: create(spec, f"{pool}/golden@s", data_pool="none"), "PoolNotFound", "the data pool none does not exist"),
+        (
+            lambda create, spec, pool: create(spec, f"{pool}/golden@s", data_pool="none"),
+            "PoolNotFound",
+            "the data pool none does not exist",
+        ),
         (lambda create, spec, pool: create(spec, f"{pool}/golden@s", clone_format="new"), "InvalidArgument", "must be auto, 1 or 2"),
         (lambda create, spec, pool: create(spec, f"{pool}/golden"), "InvalidSpec", "names no snapshot"),
     ],

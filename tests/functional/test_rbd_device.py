@@ -68,9 +68,12 @@ def test_a_filesystem_lives_on_the_device(states, modules, image, cluster, rbd_c
     assert gone.changes == {image: {"device": {"old": f"mapped by {driver}", "new": None}}}
     assert not os.path.lexists(shown["link"])
     assert modules.rbd_device.list() == {}
-    assert b"edit1\n" in subprocess.run(
-        ["rbd", "--conf", cluster.conf, "--keyring", cluster.keyring, "export", image, "-"], capture_output=True, check=True, timeout=60
-    ).stdout
+    assert (
+        b"edit1\n"
+        in subprocess.run(
+            ["rbd", "--conf", cluster.conf, "--keyring", cluster.keyring, "export", image, "-"], capture_output=True, check=True, timeout=60
+        ).stdout
+    )
     assert rbd_cli.json("status", image)["watchers"] == []
 
 

@@ -107,7 +107,12 @@ def test_create_with_everything(spec, converges, rbd_cli, other_pool, modules):
     assert (info["size"], info["object_size"], info["stripe_unit"], info["stripe_count"]) == (16 * M, M, 65536, 4)
     assert info["data_pool"] == data
     assert sorted(info["features"]) == ["data-pool", "exclusive-lock", "layering", "striping"]
-    assert rbd_cli.json("image-meta", "list", spec) == {"owner": "platform", "number": "5", "yes": "true", "conf_rbd_qos_iops_limit": "1000"}
+    assert rbd_cli.json("image-meta", "list", spec) == {
+        "owner": "platform",
+        "number": "5",
+        "yes": "true",
+        "conf_rbd_qos_iops_limit": "1000",
+    }
     listed = {item["name"]: item for item in rbd_cli.json("config", "image", "list", spec)}
     assert (listed["rbd_qos_iops_limit"]["value"], listed["rbd_qos_iops_limit"]["source"]) == ("1000", "image")
     assert modules.rbd_image.info(spec)["config"] == {"rbd_qos_iops_limit": "1000"}
@@ -389,9 +394,7 @@ def test_what_lies_in_the_trash_is_not_passed_over(spec, states, converges, refu
     told = refuses("rbd_image.present", spec, size="8M")
     assert f"an image of that name lies in the trash (id {identity}). Declare restore_from_trash: True" in told
     ran = converges("rbd_image.present", spec, size="16M", metadata={"owner": "you"}, restore_from_trash=True)
-    assert ran.changes == changed(
-        spec, image=("in the trash", "present"), size=("8M", "16M"), **{"metadata.owner": ("me", "you")}
-    )
+    assert ran.changes == changed(spec, image=("in the trash", "present"), size=("8M", "16M"), **{"metadata.owner": ("me", "you")})
     assert rbd_cli.json("info", spec)["id"] == identity
     assert trashed(rbd_cli, spec) == []
 
@@ -556,7 +559,11 @@ def test_list_and_info(pool, spec, modules, rbd_cli):
     assert [name for name in modules.rbd_image.list() if name in names] == names
     assert modules.rbd_image.list(pool) == modules.rbd_image.list()
     found = modules.rbd_image.info([f"{pool}/{names[0]}", names[1], f"{pool}/none"])
-    assert {name: facts and facts["size"] for name, facts in found.items()} == {f"{pool}/{names[0]}": 8 * M, names[1]: 8 * M, f"{pool}/none": None}
+    assert {name: facts and facts["size"] for name, facts in found.items()} == {
+        f"{pool}/{names[0]}": 8 * M,
+        names[1]: 8 * M,
+        f"{pool}/none": None,
+    }
     with pytest.raises(Exception, match=f"Reading the image {pool}/none failed: the image does not exist"):
         modules.rbd_image.info(f"{pool}/none")
 

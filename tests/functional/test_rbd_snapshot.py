@@ -105,7 +105,10 @@ def test_in_a_namespace(other_pool, rbd_cli, converges, look):
     ],
 )
 def test_refused(image, refuses, look, name, more, words):
-    more = {key: [str(item).format(image=image) if item != 5 else 5 for item in value] if isinstance(value, list) else value for key, value in more.items()}
+    more = {
+        key: [str(item).format(image=image) if item != 5 else 5 for item in value] if isinstance(value, list) else value
+        for key, value in more.items()
+    }
     for function in ("rbd_snapshot.present", "rbd_snapshot.protected"):
         assert words.format(image=image) in refuses(function, name.format(image=image), **more)
     assert look(image) == {}
@@ -192,7 +195,7 @@ def test_absent_under_clones(snap, image, other_pool, rbd_cli, modules, refuses,
     converges("rbd_snapshot.absent", snap, with_clones=True)
     assert look(image) == {}
     # It lies in Ceph's trash for snapshots now, and the clones are what they were.
-    (gone,) = [item for item in rbd_cli.json("snap", "ls", "--all", image)]
+    (gone,) = rbd_cli.json("snap", "ls", "--all", image)
     assert gone["namespace"]["type"] == "trash"
     assert "the clone" in refuses("rbd_image.absent", image)
     assert f"the snapshot {snap} in Ceph's trash for snapshots" in refuses("rbd_image.absent", image, trash=False)

@@ -249,9 +249,7 @@ def parallel_sls(spec, count):
         text[f"snapshot {number}"] = {
             "rbd_snapshot.protected": [{"name": f"{name}@s"}, {"parallel": True}, {"require": [{"rbd_image": f"image {number}"}]}]
         }
-    text["clone"] = {
-        "rbd_clone.present": [{"name": f"{spec}-c"}, {"parent": f"{spec}-0@s"}, {"require": [{"rbd_snapshot": "snapshot 0"}]}]
-    }
+    text["clone"] = {"rbd_clone.present": [{"name": f"{spec}-c"}, {"parent": f"{spec}-0@s"}, {"require": [{"rbd_snapshot": "snapshot 0"}]}]}
     return json.dumps(text)
 
 
@@ -299,7 +297,9 @@ def test_planned_facts_are_the_later_ones(spec, state_run, modules, declared, cl
             if facts["parent"]:
                 facts["parent"] = dict(facts["parent"], id=None)
         unknown = ("id", "snapshots")
-        assert believed == {key: value for key, value in real.items() if key in believed and key not in unknown} | {key: believed[key] for key in unknown}
+        assert believed == {key: value for key, value in real.items() if key in believed and key not in unknown} | {
+            key: believed[key] for key in unknown
+        }
 
 
 # Errors: one sentence, dry and for real.

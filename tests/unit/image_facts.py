@@ -55,6 +55,14 @@ def child(image_name, pool="p", namespace="", **more):
 
 def parent(pool="p", namespace="", image_name="a", snapshot_name="s", **more):
     """Return what a clone's facts say of its parent."""
-    facts = {"pool": pool, "namespace": namespace, "image": image_name, "snapshot": snapshot_name, "id": "10ab", "overlap": G, "trash": False}
+    facts = {
+        "pool": pool,
+        "namespace": namespace,
+        "image": image_name,
+        "snapshot": snapshot_name,
+        "id": "10ab",
+        "overlap": G,
+        "trash": False,
+    }
     assert set(more) <= set(facts)
     return dict(facts, **more)

@@ -2,7 +2,6 @@
 
 import pytest
 from image_facts import DEFAULT_FEATURES, G, M, image, parent, snapshot
-
 from saltrbd import clone as clones
 from saltrbd import image as images
 from saltrbd import spec as specs
@@ -106,9 +105,17 @@ def test_new_clone(above, declared, declared_format, cluster, steps, fields):
     ("above", "declared", "expected"),
     [
         (source(), {}, {}),
-        (source(metadata={"a": "x", "b": "y"}, config={"rbd_cache": "true"}), {"metadata": {"a": None, "c": 1}}, {"metadata": {"b": "y", "c": "1"}, "config": {"rbd_cache": "true"}}),
+        (
+            source(metadata={"a": "x", "b": "y"}, config={"rbd_cache": "true"}),
+            {"metadata": {"a": None, "c": 1}},
+            {"metadata": {"b": "y", "c": "1"}, "config": {"rbd_cache": "true"}},
+        ),
         (source(object_size=M, stripe_unit=65536, stripe_count=4), {}, {"object_size": M, "stripe_unit": 65536, "stripe_count": 4}),
-        (source(object_size=M, stripe_unit=65536, stripe_count=4), {"object_size": "8M"}, {"object_size": 8 * M, "stripe_unit": 65536, "stripe_count": 4}),
+        (
+            source(object_size=M, stripe_unit=65536, stripe_count=4),
+            {"object_size": "8M"},
+            {"object_size": 8 * M, "stripe_unit": 65536, "stripe_count": 4},
+        ),
         (source(), {"object_size": "1M"}, {"object_size": M, "stripe_unit": M}),  # the parent is not striped, so the clone is not
         (source(), {"stripe_unit": "64K", "stripe_count": 2}, {"stripe_unit": 65536, "stripe_count": 2}),
         (source(features=["layering", "operations", "striping", "data-pool"]), {}, {"features": ["layering"]}),
@@ -142,7 +149,13 @@ def test_facts_for_later_states_of_a_dry_run(above, declared, expected):
             ["the stripe_unit 64K does not divide the object_size 16K"],
         ),
         (source(), {"size": "1P"}, 2, MIMIC, ["too large for the feature object-map"]),
-        (source(False), {"size": "512M", "features": []}, 1, MIMIC, ["protected parent", "cannot begin with less", "needs the feature layering"]),
+        (
+            source(False),
+            {"size": "512M", "features": []},
+            1,
+            MIMIC,
+            ["protected parent", "cannot begin with less", "needs the feature layering"],
+        ),
     ],
 )
 def test_new_clone_refused(above, declared, declared_format, cluster, words):
@@ -196,7 +209,13 @@ def test_drift(declared, declared_format, functions):
         (CLONE, source(), {"size": "512M"}, "auto", "shrinking it to 512M would cut off data"),
         (CLONE, source(), {"data_pool": "ec"}, "auto", "data_pool is none and cannot be changed to ec"),
         # The parent's snapshot was removed and another one of that name made.
-        (image(parent=parent(trash=True), clone_format=2), source(), {}, "auto", "a clone of an older snapshot p/a@s that was removed since"),
+        (
+            image(parent=parent(trash=True), clone_format=2),
+            source(),
+            {},
+            "auto",
+            "a clone of an older snapshot p/a@s that was removed since",
+        ),
     ],
 )
 def test_drift_refused(facts, above, declared, declared_format, words):
@@ -212,8 +231,6 @@ def test_a_parent_in_the_trash_is_still_the_parent():
         assert (plan.refusals, plan.steps) == ([], [])
 
 
-@pytest.mark.parametrize(
-    ("facts", "name"), [(image(), None), (CLONE, "p/a@s"), (image(parent=parent(pool="q", namespace="n")), "q/n/a@s")]
-)
+@pytest.mark.parametrize(("facts", "name"), [(image(), None), (CLONE, "p/a@s"), (image(parent=parent(pool="q", namespace="n")), "q/n/a@s")])
 def test_parent_of(facts, name):
     assert (clones.parent_of(facts) and str(clones.parent_of(facts))) == name

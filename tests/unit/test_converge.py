@@ -1,7 +1,6 @@
 """The one way of every state: look, plan, stop here in a dry run, act, look again."""
 
 import pytest
-
 from saltrbd import converge
 from saltrbd.converge import Known, Plan, change
 from saltrbd.errors import Busy, CommandExecutionError, ImageNotFound
@@ -130,7 +129,11 @@ def test_a_step_that_fails_after_all_was_done():
 @pytest.mark.parametrize(
     ("again", "words", "done"),
     [
-        (Plan(changes=LEFT), "does not confirm the change: still to change p/i (size: 512M to 1G).", {"p/i": {"image": change(None, "present")}}),
+        (
+            Plan(changes=LEFT),
+            "does not confirm the change: still to change p/i (size: 512M to 1G).",
+            {"p/i": {"image": change(None, "present")}},
+        ),
         (Plan(changes=MADE, refusals=["It lies in the trash."]), "does not confirm the change: It lies in the trash.", {}),
         (ImageNotFound("It is gone."), "the second look failed: It is gone.", {}),
     ],
@@ -151,7 +154,11 @@ def test_a_failure_and_a_failed_second_look_are_both_told():
 def test_merge():
     other = Plan([("b", {})], {"p/j": {}}, ["No."], {("image", "p/j"): None}, ["Mark."])
     assert converge.merge([MAKE, other, NOTHING]) == Plan(
-        [("make", {"a": 1}), ("b", {})], dict(MADE, **{"p/j": {}}), ["No."], {KEY: {"size": 1}, ("image", "p/j"): None}, ["A note.", "Mark."]
+        [("make", {"a": 1}), ("b", {})],
+        dict(MADE, **{"p/j": {}}),
+        ["No."],
+        {KEY: {"size": 1}, ("image", "p/j"): None},
+        ["A note.", "Mark."],
     )
     assert converge.merge([]) == NOTHING
 

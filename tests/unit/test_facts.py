@@ -2,7 +2,6 @@
 
 import pytest
 from image_facts import G, child, image, parent, snapshot
-
 from saltrbd import converge, facts
 from saltrbd import spec as specs
 

@@ -3,7 +3,6 @@
 import itertools
 
 import pytest
-
 from saltrbd import features
 from saltrbd.errors import InvalidArgument
 

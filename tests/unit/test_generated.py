@@ -12,7 +12,6 @@ import json
 import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
-
 from saltrbd import clone, errors, features, image, size, snapshot, spec, tree, volumes
 from saltrbd import settings as saltrbd_settings
 
@@ -90,7 +89,11 @@ def test_specs(text, pool, namespace):
                 assert str(parsed) == text
 
 
-SIZES = st.integers(1, 2**63 - 1) | st.builds("{}{}{}".format, st.integers(-1, 10**6) | st.floats(), st.sampled_from(["", " "]), st.text("KMGTPEIBkmgib ", max_size=3)) | JUNK
+SIZES = (
+    st.integers(1, 2**63 - 1)
+    | st.builds("{}{}{}".format, st.integers(-1, 10**6) | st.floats(), st.sampled_from(["", " "]), st.text("KMGTPEIBkmgib ", max_size=3))
+    | JUNK
+)
 
 
 @examples(400)
@@ -158,9 +161,7 @@ def section(good, junk=True):
     return st.fixed_dictionaries({}, optional=keys)
 
 
-CONFIGURATIONS = maybe(
-    st.fixed_dictionaries({}, optional={"ceph": maybe(section(CEPH)), "rbd": maybe(section(LIMITS))})
-)
+CONFIGURATIONS = maybe(st.fixed_dictionaries({}, optional={"ceph": maybe(section(CEPH)), "rbd": maybe(section(LIMITS))}))
 
 
 @examples(400)
@@ -321,7 +322,14 @@ def render(repo, tmp_path_factory):
     opts = dict(salt.config.minion_config(str(folder / "minion")), saltenv="base")
 
     def rendered(layout, name):
-        context = {"opts": opts, "saltenv": "base", "sls": "rbd." + name, "grains": {}, "pillar": {}, "salt": {"rbd_volumes.layout": lambda: layout}}
+        context = {
+            "opts": opts,
+            "saltenv": "base",
+            "sls": "rbd." + name,
+            "grains": {},
+            "pillar": {},
+            "salt": {"rbd_volumes.layout": lambda: layout},
+        }
         path = repo / "salt/rbd" / (name + ".sls")
         text = salt.utils.templates.render_jinja_tmpl(path.read_text(), context, tmplpath=str(path))
         return salt.utils.yaml.safe_load(text)
@@ -336,7 +344,13 @@ def test_the_state_tree_renders_to_what_is_laid_out(render, section):
         found = dict(tree.layout(volumes.read(section, CHOSEN)), mistakes=None)
     except errors.InvalidPillar:
         return
-    for name, groups in (("images", ["images"]), ("clones", ["clones"]), ("devices", ["devices"]), ("filesystems", ["filesystems", "mounts"]), ("snapshots", ["snapshots"])):
+    for name, groups in (
+        ("images", ["images"]),
+        ("clones", ["clones"]),
+        ("devices", ["devices"]),
+        ("filesystems", ["filesystems", "mounts"]),
+        ("snapshots", ["snapshots"]),
+    ):
         rendered = render(found, name) or {}
         rendered.pop("include", None)
         wanted = {state["id"]: state for group in groups for state in found[group]}

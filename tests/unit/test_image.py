@@ -2,7 +2,6 @@
 
 import pytest
 from image_facts import DEFAULT_FEATURES, G, M, child, image, snapshot
-
 from saltrbd import image as images
 from saltrbd import spec as specs
 from saltrbd.errors import InvalidArgument, InvalidSize
@@ -261,7 +260,9 @@ def test_shrinking_when_allowed():
 
 
 def test_planned_facts_are_those_after_the_change():
-    declared = want(size="2G", features=["layering", "exclusive-lock", "deep-flatten"], metadata={"a": None, "b": 1}, config={"rbd_cache": True})
+    declared = want(
+        size="2G", features=["layering", "exclusive-lock", "deep-flatten"], metadata={"a": None, "b": 1}, config={"rbd_cache": True}
+    )
     before = image(metadata={"a": "x", "z": "y"}, features=[*DEFAULT_FEATURES, "operations"])
     after = images.plan_present(P, before, declared).planned[NAME]
     assert after == image(
@@ -412,8 +413,9 @@ ALL_THE_REST = image(
 def test_all_that_is_in_the_way_of_the_trash():
     told = images.plan_absent(P, ALL_THE_REST).refusals
     assert told == [
-        "p/i is not removed. In the way are: its migration; the clone p/four; the clone p/one; the clone p/three (in the trash, id c-three); "
-        "the clone q/n/two; the lock 'mine' held by client.5 at 192.0.2.2:0/1; the user 192.0.2.1:0/77 (client.4711)."
+        "p/i is not removed. In the way are: its migration; the clone p/four; the clone p/one; "
+        "the clone p/three (in the trash, id c-three); the clone q/n/two; "
+        "the lock 'mine' held by client.5 at 192.0.2.2:0/1; the user 192.0.2.1:0/77 (client.4711)."
     ]
 
 

@@ -1,7 +1,6 @@
 """The tree of images, snapshots and clones as text."""
 
 from image_facts import M, image, parent, snapshot
-
 from saltrbd import lineage
 from saltrbd import spec as specs
 

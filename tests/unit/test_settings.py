@@ -1,7 +1,6 @@
 """What pillar and minion configuration say."""
 
 import pytest
-
 from saltrbd import settings
 from saltrbd.errors import InvalidPillar
 

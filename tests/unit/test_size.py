@@ -1,7 +1,6 @@
 """The one parser for sizes."""
 
 import pytest
-
 from saltrbd import size
 from saltrbd.errors import InvalidSize
 
@@ -48,7 +47,8 @@ def test_invalid(value):
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(0, "0"), (1, "1B"), (1023, "1023B"), (1024, "1K"), (1536, "1536B"), (3 << 19, "1536K"), (1 << 30, "1G"), (1 << 60, "1E")]
+    ("number", "text"),
+    [(0, "0"), (1, "1B"), (1023, "1023B"), (1024, "1K"), (1536, "1536B"), (3 << 19, "1536K"), (1 << 30, "1G"), (1 << 60, "1E")],
 )
 def test_show(number, text):
     assert size.show(number) == text

@@ -2,7 +2,6 @@
 
 import pytest
 from image_facts import child, image, snapshot
-
 from saltrbd import snapshot as snapshots
 from saltrbd import spec as specs
 from saltrbd.errors import InvalidArgument, InvalidSpec, RbdError

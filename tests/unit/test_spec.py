@@ -1,7 +1,6 @@
 """The one parser for pool[/namespace]/image[@snapshot]."""
 
 import pytest
-
 from saltrbd import spec
 from saltrbd.errors import InvalidSpec
 

@@ -1,7 +1,6 @@
 """The pillar's rbd: section: every mistake is told at once, before anything is touched."""
 
 import pytest
-
 from saltrbd import settings, volumes
 from saltrbd.errors import InvalidPillar
 

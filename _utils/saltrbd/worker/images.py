@@ -43,6 +43,7 @@ def mask(wanted):
 
 
 def order_of(object_size):
+    """Return the order (power of two) of an object size in bytes, None for None."""
     return object_size.bit_length() - 1 if object_size else None
 
 
@@ -243,11 +244,13 @@ def finish(session, pool, namespace, image, metadata, config):
 
 
 def check_data_pool(session, data_pool):
+    """Raise PoolNotFound for a data pool that does not exist."""
     if data_pool and not session.rados.pool_exists(data_pool):
         raise WorkerError("PoolNotFound", "the data pool {} does not exist".format(data_pool))
 
 
 def annotate(handle, metadata, config):
+    """Set metadata and configuration overrides of an open image."""
     for key, value in sorted((metadata or {}).items()):
         handle.metadata_set(key, value)
     for key, value in sorted((config or {}).items()):

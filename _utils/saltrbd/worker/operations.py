@@ -1,8 +1,8 @@
 """All operations by name. Each is ``operation(session, report, **args)`` and returns what JSON can carry."""
 
 import blank
-import cluster
 import clones
+import cluster
 import images
 import locks
 import snapshots

@@ -30,9 +30,7 @@ def trash_restore(session, report, pool, namespace, image, image_id, snapshot=""
 
 def trash_remove(session, report, pool, namespace, image, image_id, force=False, snapshot=""):
     """Remove for good what lies in the trash under this id."""
-    rbd.RBD().trash_remove(
-        session.ioctx(pool, namespace), image_id, force, on_progress=lambda done, total: report(done / max(total, 1))
-    )
+    rbd.RBD().trash_remove(session.ioctx(pool, namespace), image_id, force, on_progress=lambda done, total: report(done / max(total, 1)))
 
 
 OPERATIONS = {
