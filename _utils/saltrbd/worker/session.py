@@ -80,7 +80,7 @@ class Session:
         if not extra:
             self._tell(monitors=handle.conf_get("mon_host"))
         try:
-            handle.connect(timeout=self.settings["timeout"])
+            handle.connect(timeout=max(1, int(self.settings["timeout"])))  # newer bindings take whole seconds alone
         except Exception as error:  # noqa: BLE001 the bindings raise many kinds
             raise self._refusal(handle, error)
         self.instances.add(handle.get_instance_id())
