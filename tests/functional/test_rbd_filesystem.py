@@ -367,7 +367,7 @@ def test_a_limit_counts_from_the_last_write(modules, states, spec, rbd_cli):
     began = time.monotonic()
     with pytest.raises(errors.CommandTimeout):
         run(["sleep", "30"], 2, device=path)
-    assert 2 <= time.monotonic() - began < 5
+    assert 2 <= time.monotonic() - began < 20  # sleep would take 30 s
 
 
 def test_info_of_what_is_not_mapped(states, modules, volume, spec):
