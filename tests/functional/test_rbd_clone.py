@@ -299,6 +299,18 @@ def test_module_errors(golden, pool, spec, modules, rbd_cli, call, kind, words):
     assert spec.split("/")[1] not in rbd_cli.json("ls", pool)
 
 
+def test_children_belong_to_their_snapshot(spec, modules, rbd_cli, refuses, converges):
+    rbd_cli("create", spec, "--size", "8M")
+    for name in ("a", "b", "none"):
+        rbd_cli("snap", "create", f"{spec}@{name}")
+    for name in ("a", "b"):
+        rbd_cli("clone", "--rbd-default-clone-format", "2", f"{spec}@{name}", f"{spec}-{name}")
+    assert modules.rbd_clone.children(spec) == {f"{spec}@a": [f"{spec}-a"], f"{spec}@b": [f"{spec}-b"]}
+    assert modules.rbd_clone.children(f"{spec}@b") == {f"{spec}@b": [f"{spec}-b"]}
+    assert f"these clones hang on it: {spec}-b." in refuses("rbd_snapshot.absent", f"{spec}@b")
+    converges("rbd_snapshot.absent", f"{spec}@none")
+
+
 # A cluster that admits only clients of format 2.
 
 
