@@ -7,7 +7,7 @@ Busy, PermissionDenied, CephTimeout (after ``rbd:timeout`` seconds, 30 by defaul
 more.
 """
 
-from saltrbd import client, device, errors, features, image, lineage, owner, settings, spec
+from saltrbd import client, device, device_find, errors, features, image, lineage, owner, settings, spec
 from saltrbd.errors import ImageNotFound, InvalidArgument
 
 __virtualname__ = "rbd_image"
@@ -92,6 +92,10 @@ def info(name, children=False, users=False, usage=False):
             continue
         facts[item] = outcome.get()
     there = [item for item in wanted if facts[item]]
+    if users or children:
+        mappings = device_find.on_host()
+        for item in there:
+            owner.annotate_devices(facts[item], mappings)
     if users:
         for item in there:
             owner.annotate(_ceph(), _spec(item), facts[item])

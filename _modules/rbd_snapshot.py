@@ -6,7 +6,7 @@ The monitor hands out snapshot ids once per ``paxos_propose_interval`` (1 s), so
 """
 
 from saltrbd import client, freeze, image, settings, snapshot, spec
-from saltrbd.errors import CephError, FreezeFailed, Refused, SnapshotNotFound
+from saltrbd.errors import CephError, CommandExecutionError, FreezeFailed, Refused, SnapshotNotFound
 
 __virtualname__ = "rbd_snapshot"
 __func_alias__ = {"list_": "list"}
@@ -100,14 +100,25 @@ def create(name, images=None, protect=False, consistency="auto"):
     if not targets:
         _all("snapshot_create", wanted, protect=protect)
         return {str(item): {"consistency": "crash", "seconds": None} for item in wanted}
+    before = _existing(wanted)
+    failure = None
     with freeze.held(targets, _settings()) as hold:
-        _all("snapshot_create", wanted, protect=protect)
-    if not hold.intact and consistency == "filesystem":
-        _undo(wanted, protect)
-        raise FreezeFailed(
-            "The filesystems were thawed before every snapshot was on its image (rbd:freeze_timeout is {:g} s), so the "
-            "snapshots {} were removed again.".format(_settings().freeze_timeout, ", ".join(map(str, wanted)))
+        try:
+            _all("snapshot_create", wanted, protect=protect)
+        except CommandExecutionError as error:
+            failure = error
+    if consistency == "filesystem" and (failure or not hold.intact):
+        # What is there now may be of a moment after the thaw, and the next run would take it for what was declared.
+        gone = _undo([item for item in _existing(wanted) if item not in before], protect)
+        why = failure or FreezeFailed(
+            "The filesystems were thawed before every snapshot was on its image (rbd:freeze_timeout is {:g} s).".format(
+                _settings().freeze_timeout
+            )
         )
+        removed = " These snapshots were removed again: {}.".format(", ".join(map(str, gone))) if gone else ""
+        raise type(why)(str(why) + removed)
+    if failure:
+        raise failure
     return {
         str(item): {
             "consistency": "filesystem" if hold.intact and item.head in targets else "crash",
@@ -139,10 +150,18 @@ def _targets(images):
     return targets, {head: target if isinstance(target, str) else None for head, target in found.items()}
 
 
+def _existing(wanted):
+    """Return those of the snapshots that exist."""
+    found = client.get(_settings()).batch([("image_info", item.head.where()) for item in wanted])
+    return {item for item, outcome in zip(wanted, found) if outcome.result and snapshot.find(outcome.result, item.snapshot)}
+
+
 def _undo(wanted, protect):
+    """Remove what was just made, and return it."""
     if protect:
         _all("snapshot_unprotect", wanted)
     _all("snapshot_remove", wanted)
+    return sorted(wanted)
 
 
 def remove(name, images=None, with_clones=False):

@@ -13,6 +13,9 @@ _CONTEXT = "saltrbd.planned"
 # The key in the result of a state that ran in a process of its own.
 _RESULT = "planned"
 
+# A device or folder can go, or turn read-only, between two looks at it.
+_ERRORS = (CommandExecutionError, OSError)
+
 
 class Plan(namedtuple("Plan", "steps changes refusals planned notes")):
     """What is to be done.
@@ -91,7 +94,7 @@ def converge(name, test, look, act, known, same):
     """
     try:
         plan = look()
-    except CommandExecutionError as error:
+    except _ERRORS as error:
         return _result(name, False, {}, [str(error)])
     if plan.refusals:
         return _result(name, False, {}, plan.refusals)
@@ -110,7 +113,7 @@ def converge(name, test, look, act, known, same):
             sentence = act(function, arguments)
             if isinstance(sentence, str):
                 said.append(sentence)
-    except CommandExecutionError as error:
+    except _ERRORS as error:
         failure = error
     return _second_look(name, look, plan, said, failure)
 
@@ -118,7 +121,7 @@ def converge(name, test, look, act, known, same):
 def _second_look(name, look, plan, said, failure):
     try:
         again = look()
-    except CommandExecutionError as error:
+    except _ERRORS as error:
         reasons = [str(failure)] if failure else said
         return _result(name, False, {}, reasons + ["What was changed is not known, the second look failed: {}".format(error)])
     done = _without(plan.changes, again.changes)

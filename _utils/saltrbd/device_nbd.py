@@ -19,7 +19,28 @@ from saltrbd.spec import Spec
 NAME = "nbd"
 SYSFS = "/sys/module/nbd"
 MARK = "SALT_RBD_IMAGE"
-_OURS = ("device", "read-only", "exclusive", "format", "pretty-format", "conf", "id", "name", "keyring", "m", "key", "keyfile")
+_OURS = (
+    "device",
+    "read-only",
+    "exclusive",
+    "format",
+    "pretty-format",
+    "conf",
+    "id",
+    "name",
+    "keyring",
+    "m",
+    "key",
+    "keyfile",
+    "mon-host",
+    "cluster",
+    "namespace",
+    "snap-id",
+    "pool",
+    "image",
+    "user",
+    "client-mount-timeout",
+)
 
 
 def lacking():
@@ -31,8 +52,8 @@ def lacking():
 
 def mapped_list():
     """Return the :class:`Mapping` of every image that an rbd-nbd of this host serves."""
-    if not glob.glob("/sys/block/nbd*/pid"):
-        return []
+    if not glob.glob("/sys/block/nbd*/pid") or which("rbd-nbd") is None:
+        return []  # those of another program, or of the host outside a container
     found = run(["rbd-nbd", "list-mapped", "--format", "json"], 30).out
     return [mapping_of(entry, proc.environ_of(entry["id"])) for entry in json.loads(found or "[]")]
 

@@ -120,8 +120,15 @@ def _verdict(ceph, spec, want, image, served):
         return None
     if want.exclusive:
         return owner.look(ceph, spec, image["id"], served)
-    if served and owner.holder(ceph, spec, image["id"]):
+    held = owner.holder(ceph, spec, image["id"])
+    if held and served:
         return owner.Verdict("{} is mapped exclusively, not with exclusive: False as declared; unmap it first.".format(spec))
+    if held:
+        return owner.Verdict(
+            "{} is mapped exclusively by the host {} (address {}); unmap it there first.".format(
+                spec, held.facts.get("host") or "without a name", held.facts.get("address") or held.address
+            )
+        )
     return None
 
 
@@ -211,15 +218,20 @@ def _words(driver, read_only):
 def look_unmapped(ceph, spec, known=()):
     """Return (mapping, who uses its device, lock that is left without a mapping) for a plan to unmap ``spec``."""
     key = ("device", str(spec))
+    mounted = [
+        "an earlier state mounts it on {}".format(point)
+        for (kind, point), facts in dict(known).items()
+        if kind == "mount" and facts and facts["image"] == str(spec)
+    ]
     if key in known:
         planned = known[key]
-        return (Mapping(spec, None, planned["driver"], planned["read_only"], None) if planned else None), [], None
+        return (Mapping(spec, None, planned["driver"], planned["read_only"], None) if planned else None), mounted, None
     image = facts_of(ceph.batch([("image_info", spec.head.where())])[0])
     mapping = find(ceph, spec, image)
     if mapping is None:
         return None, [], left_lock(ceph, spec, image["id"]) if image else None
     gone = {point for (kind, point), facts in dict(known).items() if kind == "mount" and facts is None}
-    return mapping, device_users.users(mapping.device, gone) if mapping.device else [], None
+    return mapping, (device_users.users(mapping.device, gone) if mapping.device else []) or mounted, None
 
 
 def plan_unmapped(spec, mapping, users, left):

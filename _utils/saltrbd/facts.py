@@ -33,6 +33,9 @@ def _as_planned(spec, facts, known):
     if known.get(("device", str(spec)), True) is None:  # unmapped by then
         for kind in ("watchers", "locks"):
             planned[kind] = [item for item in planned.get(kind, ()) if not item.get("here")]
+        planned["devices"] = []
+    elif known.get(("device", str(spec))):
+        planned["devices"] = ["the device that an earlier state maps"]
     return planned
 
 
@@ -56,7 +59,10 @@ def _snapshot(spec, item, known):
     children = _children(spec, item, known)
     if item["type"] == "trash" and item.get("children") and not children:
         return None
-    return dict(item, children=children)
+    item = dict(item, children=children)
+    if known.get(("device", "{}@{}".format(spec, item["name"])), True) is None:
+        item["devices"] = []
+    return item
 
 
 def _children(spec, item, known):

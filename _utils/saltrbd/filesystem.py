@@ -16,6 +16,8 @@ from saltrbd.size import show
 from saltrbd.spec import Spec
 
 MIN_XFS = 300 << 20  # mkfs.xfs makes none below since xfsprogs 5.19
+# What is written to an image later than this after the mark of a mkfs is not that mkfs's.
+MKFS_SECONDS = 600
 REPLAY = "Its journal waits to be replayed, as after a crash or in a snapshot of a mounted filesystem; the next mount does that."
 
 
@@ -39,6 +41,8 @@ def look(ceph, spec, check=True, image_id=None):
     facts.update(image=str(spec), image_id=image["id"], parent=image["parent"])
     facts["renewed"] = xfs_uuid.is_renewed(image)
     facts["mark"] = None if spec.snapshot else _plain(mkfs.mark_of(image))
+    # Written long after that mkfs began: by somebody who uses the device without a filesystem.
+    facts["late"] = bool(facts["mark"]) and image["modified"] > facts["mark"]["time"] + MKFS_SECONDS
     if mapping is None:
         _through_librbd(ceph, spec, facts, image_id)
         return facts
@@ -120,7 +124,7 @@ def _unmounted(ceph, mapping, facts, check):
         result = fscheck.check(mapping.device, facts["fs_type"], ceph.settings.progress_timeout, bool(mark), block)
         facts.update(state=result.state, damage=result.text, used=facts["used"] or result.state == "unclean")
     if found is None or remnant(facts):
-        facts["not_blank"] = _why_not_blank(ceph, mapping, content=not mark)
+        facts["not_blank"] = _why_not_blank(ceph, mapping, content=not remnant(facts))
 
 
 def _found(facts, found, block):
@@ -136,7 +140,9 @@ def remnant(facts):
     mark = facts["mark"]
     if mark is None or facts["used"] or facts["state"] == "clean":
         return False
-    return facts["signature"] is None or (facts["fs_type"], facts["uuid"]) == (mark["fs_type"], mark["uuid"])
+    if facts["signature"] is None:
+        return not facts.get("late")
+    return (facts["fs_type"], facts["uuid"]) == (mark["fs_type"], mark["uuid"])
 
 
 def _why_not_blank(ceph, mapping, content):

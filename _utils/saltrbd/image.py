@@ -319,8 +319,10 @@ def plan_absent(spec, current, trash=True):
         return Plan()
     changes = {str(spec): {"image": change("present", "in the trash" if trash else None)}}
     blocked = ["the clone {}".format(child_name(child)) for item in current["snapshots"] for child in item.get("children", ())]
+    blocked += list(current.get("devices", ()))
     blocked += ["the user {address} (client.{client})".format(**item) for item in current["watchers"]]
     blocked += ["the lock '{cookie}' held by {client} at {address}".format(**item) for item in current["locks"]]
+    blocked += [device for item in current["snapshots"] for device in item.get("devices", ())]
     if not trash:
         blocked += [_snapshot_in_the_way(spec, item) for item in current["snapshots"]]
         blocked += ["the group {} of images".format(current["group"])] if current["group"] else []

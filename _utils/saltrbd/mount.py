@@ -60,12 +60,21 @@ def look(point):
     None), can_grow (whether a mounted ext4 may be grown by this host)."""
     top = [mount for mount in proc.mounts() if mount.point == point][-1:]
     facts = {"real": os.path.realpath(point), "exists": os.path.lexists(point), "folder": True, "empty": True}
-    if facts["exists"] and not top:
+    if not facts["exists"]:
+        facts["folder"] = os.path.isdir(_ancestor(point))
+    elif not top:
         facts["folder"] = os.path.isdir(point)
         facts["empty"] = not facts["folder"] or not os.listdir(point)
     facts["mounted"] = {key: getattr(top[0], key) for key in ("device", "source", "fs_type", "options", "super_options")} if top else None
     facts["can_grow"] = _capable(CAP_SYS_RESOURCE)
     return facts
+
+
+def _ancestor(point):
+    """Return the nearest folder above that exists."""
+    while not os.path.lexists(point):
+        point = os.path.dirname(point)
+    return point
 
 
 def _capable(number):

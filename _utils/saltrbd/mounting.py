@@ -2,7 +2,7 @@
 
 import os
 
-from saltrbd import device, device_find, errors, filesystem, fstab, launch, mount, proc, xfs_uuid
+from saltrbd import device, device_find, errors, filesystem, fstab, hostlock, launch, mount, proc, xfs_uuid
 from saltrbd.mapping import ensure_link, link_path
 from saltrbd.mkfs_options import check_label
 from saltrbd.run import run
@@ -39,7 +39,13 @@ def mount_image(ceph, spec, wanted):
 
     What is mounted there already stays as it is. Makes the mount point where it is missing.
     """
-    mapping, facts = need(ceph, spec), filesystem.look(ceph, spec, check=False)
+    mapping = need(ceph, spec)
+    with hostlock.hold(ceph, mapping.image_id):  # nobody unmaps it between the look and the mount
+        _mount(ceph, spec, wanted, mapping)
+
+
+def _mount(ceph, spec, wanted, mapping):
+    facts = filesystem.look(ceph, spec, check=False)
     plan = mount.plan_mounted(spec, facts, place(ceph, wanted.point, spec), wanted._replace(persist=False, grow=False))
     if plan.refusals:
         raise errors.Refused(" ".join(plan.refusals))
@@ -48,8 +54,7 @@ def mount_image(ceph, spec, wanted):
     fs_type, words = facts["fs_type"], mount.words_for(facts, wanted)
     made = not os.path.lexists(wanted.point)
     if made:
-        os.makedirs(wanted.point)
-        os.chmod(wanted.point, 0o755)  # noqa: S103 -- whatever the umask is; the filesystem's own root takes its place
+        _make_point(wanted.point)
     ensure_link(mapping)
     options = ["-o", ",".join(words)] if words else []
     try:
@@ -60,6 +65,14 @@ def mount_image(ceph, spec, wanted):
         raise
     if not any(one.point == wanted.point for one in filesystem.mounts_of(mapping.device)):
         raise errors.NotConverged("{} is not mounted on {} after mount said so.".format(spec, wanted.point))
+
+
+def _make_point(point):
+    try:
+        os.makedirs(point)
+        os.chmod(point, 0o755)  # noqa: S103 -- whatever the umask is; the filesystem's own root takes its place
+    except OSError as error:
+        raise errors.CommandFailed("The mount point {} cannot be made: {}.".format(point, error.strerror))
 
 
 def remount(ceph, point, options):

@@ -10,7 +10,7 @@ The decision, for a mapping that will write:
     this host, now      a device of it here?         it is ours
                         a daemon without a device?   end the daemon, take it over
                         its watch still there?       refuse (30 s) : take it over
-    this host, before   the watch still there?       refuse (30 s) : take it over
+    this host, before   the watch still there?       refuse (30 s) : blocklist the address, then take it over
     its last boot
     another host        the watch still there?       refuse
                         its address known?           blocklist the address, then take it over : refuse
@@ -61,7 +61,8 @@ def judge(spec, holder, users, served, mine):
     if here and holder.facts.get("boot") != mine["boot"]:
         if watchers:
             return Verdict(_wait(spec, "this host's mapping before its last boot", watchers))
-        return Verdict(holder=holder)
+        # Another machine may bear the same name (a container that moved, a clone): then its daemon may still live.
+        return Verdict(blocklist=address, holder=holder)
     if watchers:
         return Verdict(held + "; unmap it there first.")
     if not address:
@@ -126,6 +127,18 @@ def holder(ceph, spec, image_id):
     if found is None:
         return None
     return Holder("rbd_header." + image_id, found["name"], found["cookie"], found["address"], _facts(found["description"]))
+
+
+def annotate_devices(facts, mappings):
+    """Add this host's devices of an image and of its snapshots as ``devices``: those that only read leave no watch."""
+    by_snapshot = {item["id"]: item for item in facts["snapshots"]}
+    for mapping in mappings:
+        if mapping.image_id != facts["id"] or not mapping.device:
+            continue
+        place = by_snapshot.get(mapping.snapshot_id) if mapping.snapshot_id else facts
+        if place is None or not mapping.read_only:
+            continue
+        place["devices"] = place.get("devices", []) + ["the read-only device {} of {} on this host".format(mapping.device, mapping.spec)]
 
 
 def annotate(ceph, spec, facts):

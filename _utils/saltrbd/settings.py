@@ -52,6 +52,12 @@ def plain(value):
     return value
 
 
+def unknown_keys(pillar):
+    """Return the keys of the pillar's ``ceph:`` that nobody knows: a typo in ``fsid`` must not switch a guard off."""
+    section = plain(pillar.get("ceph") or {})
+    return sorted(set(section) - set(_CEPH_KEYS)) if isinstance(section, dict) else []
+
+
 def load(opts, pillar):
     """Return the :class:`Settings` from ``__opts__`` and ``__pillar__``; raises :class:`InvalidPillar`."""
     values = dict(_DEFAULTS)

@@ -117,6 +117,8 @@ def plan_absent(wanted, images, with_clones=False):
             continue
         if current["protected"]:
             plan.refusals.append("{} is protected. Declare rbd_snapshot.unprotected first.".format(spec))
+        if current.get("devices"):
+            plan.refusals.append("{} is not removed. In the way are: {}.".format(spec, "; ".join(current["devices"])))
         children = sorted(child_name(child) for child in current.get("children", ()))
         if children and not with_clones:
             plan.refusals.append(

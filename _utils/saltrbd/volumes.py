@@ -2,7 +2,7 @@
 
 import posixpath
 
-from saltrbd import clone, image, snapshot
+from saltrbd import clone, device_plan, image, mkfs_options, mount, snapshot
 from saltrbd import spec as specs
 from saltrbd.errors import InvalidPillar, RbdError, quoted
 
@@ -141,9 +141,24 @@ def _check_flags(reader, where, declared):
         words = value.split(",") if isinstance(value, str) else value
         if value is not None and not (isinstance(words, list) and all(isinstance(word, str) and word for word in words)):
             reader.wrong(where, "{} must be a list of words, not {}".format(key, quoted(value)))
+    _check_host_words(reader, where, declared)
     for key in ("fs_type", "mount_options", "persist", "driver", "map_options", "exclusive", "label", "mkfs_options"):
         if key in declared and declared.get("mount") is None:
             reader.wrong(where, "{} has no use without a mount".format(key))
+
+
+def _check_host_words(reader, where, declared):
+    """What mkfs, mount and the driver would refuse later is refused here, unless something worse has been told."""
+    if declared.get("mount") is None or any(mistake.startswith(where + ":") for mistake in reader.mistakes):
+        return
+    fs_type = declared.get("fs_type", reader.settings.fs_type)
+    if "label" in declared or "mkfs_options" in declared:
+        reader.attempt(where, mkfs_options.desired, reader.settings, fs_type, declared.get("label"), declared.get("mkfs_options"))
+    if "mount_options" in declared:
+        reader.attempt(where, mount.check_options, declared["mount_options"])
+    if "map_options" in declared:
+        driver, options = declared.get("driver", reader.settings.driver), declared["map_options"]
+        reader.attempt(where, device_plan.desired, reader.settings, specs.Spec("pool", "", "image", ""), driver, options=options)
 
 
 def _parent(reader, where, declared):

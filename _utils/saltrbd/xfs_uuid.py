@@ -50,7 +50,7 @@ def renew(ceph, mapping):
     if fscheck.log_is_dirty(device, limit):
         _replay(mapping, limit)
     identity = str(uuid.uuid4())
-    said = run(["xfs_admin", "-U", identity, device], limit, ok=None)
+    said = run(["xfs_admin", "-U", identity, device], limit, ok=None, device=device)
     found = superblock.read(device, limit)
     if found is None or found.uuid != identity:  # xfs_admin ends with 0 when it did nothing
         raise errors.FilesystemDamaged(

@@ -40,7 +40,7 @@ UNNOTED = held(host="two", boot="boot-9", pids="pid:[1]")
         (None, [WATCHER], [], "daemon", {}),
         (MINE, [], [], "", {"holder": MINE}),
         (MINE, [WATCHER], [], "daemon", {"holder": MINE}),
-        (BEFORE, [], [], "", {"holder": BEFORE}),
+        (BEFORE, [], [], "", {"holder": BEFORE, "blocklist": "192.0.2.1:0/3"}),
         # ours: nothing to do
         (MINE, [WATCHER], [], "device", {"ours": True, "holder": MINE}),
         # another host's, whose daemon is gone: only after it is locked out

@@ -74,3 +74,10 @@ def test_every_mistake_is_told_at_once():
     with pytest.raises(InvalidPillar) as error:
         settings.load({"rbd": {"threads": 0}}, {"ceph": {"pool": 1, "user": 2}})
     assert all(words in str(error.value) for words in ("rbd:threads", "ceph:pool", "ceph:user"))
+
+
+@pytest.mark.parametrize(
+    ("section", "unknown"), [({}, []), ({"fsid": "x", "pool": "rbd"}, []), ({"fs_id": "x", "pool": "rbd"}, ["fs_id"]), (None, [])]
+)
+def test_unknown_keys(section, unknown):
+    assert settings.unknown_keys({"ceph": section}) == unknown

@@ -234,3 +234,18 @@ def test_a_parent_that_grew_is_no_mistake():
     }
     # The snapshot may be older than the growth; the state compares with the snapshot itself.
     assert len(read(section)) == 2
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        ({"label": "a label that is much too long"}, "label"),
+        ({"mkfs_options": ["-F"]}, "-F"),
+        ({"mount_options": ["loop"]}, "mount_options"),
+        ({"map_options": ["queue_depth=256"]}, "driver"),
+    ],
+)
+def test_what_a_tool_would_refuse_later_is_a_mistake_now(declared, words):
+    section = {"volumes": {"a": {"size": "1G", "mount": "/m", **declared}}}
+    assert words in mistakes(section)
+    assert read({"volumes": {"a": {"size": "1G", "mount": "/m"}}})

@@ -80,6 +80,8 @@ def _read(session, context, handle, children, users):
         "metadata": {key: value for key, value in metadata.items() if not key.startswith(_CONFIG)},
         "config": {key[len(_CONFIG) :]: value for key, value in metadata.items() if key.startswith(_CONFIG)},
         "created": int(handle.create_timestamp().timestamp()),
+        # librbd keeps it to the minute (rbd_mtime_update_interval); krbd does not keep it.
+        "modified": int(handle.modify_timestamp().timestamp()),
     }
     facts["clone_format"] = None
     if facts["parent"]:
