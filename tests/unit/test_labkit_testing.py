@@ -20,15 +20,16 @@ def runs(*words):
 
 NEW, OLD = prepare.SALT, prepare.OTHER_SALT
 ALL = ["unit", "functional", "integration"]
+BOTH = [path.name for path in testing._on_both()]
 HERE = "tests/unit/test_labkit_testing.py"
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], [(OLD, ["functional"], []), (NEW, ALL, [])]),
-        (["-k", "clone"], [(OLD, ["functional"], ["-k", "clone"]), (NEW, ALL, ["-k", "clone"])]),
-        (["-k", "lab"], [(OLD, ["functional"], ["-k", "lab"]), (NEW, ALL, ["-k", "lab"])]),
+        ([], [(OLD, BOTH, []), (NEW, ALL, [])]),
+        (["-k", "clone"], [(OLD, BOTH, ["-k", "clone"]), (NEW, ALL, ["-k", "clone"])]),
+        (["-k", "lab"], [(OLD, BOTH, ["-k", "lab"]), (NEW, ALL, ["-k", "lab"])]),
         (["--salt", OLD], [(OLD, ALL, [])]),
         (["unit"], [(NEW, ["unit"], [])]),
         (["unit", "functional", "-x"], [(NEW, ["unit", "functional"], ["-x"])]),
@@ -39,6 +40,13 @@ HERE = "tests/unit/test_labkit_testing.py"
 )
 def test_runs(words, expected):
     assert runs(*words) == expected
+
+
+def test_what_runs_on_both_versions(repo):
+    there = {path.name for path in (repo / "tests/functional").glob("test_*.py")}
+    assert set(BOTH) | set(testing.ONCE) == there and not set(BOTH) & set(testing.ONCE)
+    for name in ("image", "snapshot", "clone", "device", "filesystem"):
+        assert f"test_rbd_{name}.py" in BOTH
 
 
 @pytest.mark.parametrize("words", [["--salt"], ["lint", "unit"]])
