@@ -18,10 +18,12 @@ from labkit.home import locked
 
 # Ceph's clients, what maps and formats, and what carries the lab's commands into the machine.
 CLIENT = "python3 python3-rados python3-rbd ceph-common rbd-nbd e2fsprogs xfsprogs mount util-linux kmod procps"
+# For tests that stop or kill a whole cluster of their own.
+CLUSTER = "ceph-mon ceph-mgr ceph-osd"
 SYSTEM = "systemd systemd-sysv udev dbus iproute2 openssh-server"
 # What the functional tests put onto images that must never be formatted.
 TESTS = "btrfs-progs lvm2 cryptsetup-bin mdadm bcache-tools fdisk gdisk"
-PACKAGES = f"{CLIENT} {SYSTEM} {TESTS}".split()
+PACKAGES = f"{CLIENT} {CLUSTER} {SYSTEM} {TESTS}".split()
 
 # What a machine that lives for minutes would only wait for, and what would touch devices that the tests look at.
 UNWANTED = [

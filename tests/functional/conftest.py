@@ -26,6 +26,13 @@ def driver():
     return device_find.choose_driver(os.environ.get("RBD_LAB_DRIVER", "auto"))[0]
 
 
+@pytest.fixture
+def only_fuse(driver):
+    """Skip a test of what only the driver fuse has."""
+    if driver != "fuse":
+        pytest.skip(f"mapped by {driver}")
+
+
 @pytest.fixture(scope="module")
 def make_minion_config(tmp_path_factory, repo, cluster, pool):
     """Write a masterless minion's configuration folder: ``make(pillar={...}, config={...})``.
