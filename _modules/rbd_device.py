@@ -136,7 +136,7 @@ def users(name):
     mapping = device_find.find(ceph, wanted, image)
     held = owner.holder(ceph, wanted, image["id"])
     return {
-        "device": device_users.users(mapping.device) if mapping and mapping.device else [],
+        "device": device_users.users(mapping) if mapping else [],
         "watchers": image["watchers"],
         "locks": image["locks"],
         "owner": {key: held.facts.get(key) for key in ("host", "address", "driver", "time")} if held else None,

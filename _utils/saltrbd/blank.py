@@ -73,7 +73,7 @@ def _prove_unused(ceph, mapping, image):
     if held is None or any(held.facts.get(key) != mine[key] for key in mine):
         raise _not(mapping, "it is not mapped exclusively by this host; unmap it and declare rbd_device.mapped")
     _wait_unused(mapping, owner.PASSING, lambda: _watchers(ceph, spec, held.facts.get("address")))
-    _wait_unused(mapping, PASSING, lambda: device_users.users(mapping.device))
+    _wait_unused(mapping, PASSING, lambda: device_users.users(mapping))
 
 
 def _watchers(ceph, spec, ours):

@@ -123,7 +123,7 @@ def unmap(ceph, spec):
     with hostlock.hold(ceph, image_id or str(spec).replace("/", "%")):
         mapping = find(ceph, spec, image, wait=False)
         if mapping:
-            users = device_users.users(mapping.device) if mapping.device else []
+            users = device_users.users(mapping)
             if users:
                 raise used(mapping, users)
             DRIVERS[mapping.driver].detach(mapping, ceph.settings.timeout)

@@ -75,7 +75,7 @@ def look(ceph, spec, want, image, known=(), wait=True):
         current = current._replace(
             mapping=mapping,
             verdict=verdict,
-            users=tuple(device_users.users(mapping.device)) if mapping and mapping.fault and mapping.device else (),
+            users=tuple(device_users.users(mapping)) if mapping and mapping.fault else (),
             mend=() if not mapping or mapping.fault else _mend(mapping, verdict),
         )
     if ("device", str(spec)) in known:
@@ -231,7 +231,7 @@ def look_unmapped(ceph, spec, known=()):
     if mapping is None:
         return None, [], left_lock(ceph, spec, image["id"]) if image else None
     gone = {point for (kind, point), facts in dict(known).items() if kind == "mount" and facts is None}
-    return mapping, (device_users.users(mapping.device, gone) if mapping.device else []) or mounted, None
+    return mapping, device_users.users(mapping, gone) or mounted, None
 
 
 def plan_unmapped(spec, mapping, users, left):

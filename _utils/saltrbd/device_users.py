@@ -10,16 +10,18 @@ from saltrbd import proc
 PASSING = 2.0
 
 
-def users(device, gone=()):
-    """Return sentences, empty when nobody uses the device; partitions of it count too.
+def users(mapping, gone=()):
+    """Return sentences, empty when nobody uses the device of a mapping; partitions of it count too.
 
     ``gone`` are mount points that do not count, because a dry run would have unmounted them.
     """
-    numbers = _numbers(device)
+    if not mapping.device:
+        return []
+    numbers = _numbers(mapping.device)
     if any(point in gone for point, _ in _mounted(numbers)):
         return _mounts(numbers, gone)  # what is open is open through the mount
     found = _mounts(numbers) + _swap(numbers) + _holders(numbers)
-    return found or _lasting_opens(numbers)  # a mount or a holder is an open as well, and says more
+    return found or _lasting_opens(numbers, mapping.pid)  # a mount or a holder is an open as well, and says more
 
 
 def mount_points(device):
@@ -79,19 +81,20 @@ def _holders(numbers):
     return found
 
 
-def _lasting_opens(numbers):
+def _lasting_opens(numbers, server):
     until = time.monotonic() + PASSING
     while True:
-        found = _opens(numbers)
+        found = _opens(numbers, server)
         if not found or time.monotonic() > until:
             return found
         time.sleep(0.1)
 
 
-def _opens(numbers):
+def _opens(numbers, server):
+    """``server`` is the daemon of the device: rbd-nbd has its own device open."""
     found = []
     for pid in proc.pids():
-        if pid != os.getpid() and _has_open(pid, numbers):
+        if pid not in (os.getpid(), server) and _has_open(pid, numbers):
             found.append("pid {} ({}) has it open".format(pid, proc.name_of(pid) or "gone"))
     return found
 
