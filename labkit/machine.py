@@ -156,6 +156,7 @@ class Machine:
             "SALT_CONFIG_DIR": str(self.home.minion),
             "RBD_LAB_HOME": str(self.home.folder),
             "RBD_LAB_VENVS": str(self.home.venvs),
+            "RBD_LAB_SALT_ENVIRONMENT": self._known("venv"),
             "RBD_LAB_CLUSTER": known["folder"],
             "RBD_LAB_MINION": "lab" if self.number == 1 else self.name,
             **extra,

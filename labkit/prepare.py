@@ -6,8 +6,10 @@ An environment is named by everything that it is made of, so that another checko
 
 import configparser
 import hashlib
+import os
 import shutil
 import sys
+from pathlib import Path
 
 from labkit.commands import LabError, Step, clean_environment, run
 from labkit.home import REPO, locked
@@ -23,6 +25,9 @@ BUILD_CONSTRAINT = "setuptools<75.6.0"
 
 def salt_environment(home, version):
     """Return the folder of the environment with this Salt and the tests' tools, made first where it is missing."""
+    # A machine of ./lab vm has its host's.
+    if os.environ.get("RBD_LAB_SALT_ENVIRONMENT"):
+        return Path(os.environ["RBD_LAB_SALT_ENVIRONMENT"])
     wanted = [f"salt=={version}", *extra("tests"), *extra("postgresql")]
     return _environment(home, f"salt-{version}", wanted, f"install Salt {version} and the tests' tools")
 

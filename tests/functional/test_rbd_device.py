@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import uuid
 from pathlib import Path
@@ -157,6 +158,20 @@ def test_refusals(states, modules, image, suffix, arguments, says):
         pytest.skip("this kernel has it")
     assert says in refused(states.rbd_device.mapped, image + suffix, **arguments)
     assert modules.rbd_device.list() == {}
+
+
+def test_features_that_the_kernel_cannot_map(states, modules, rbd_cli, spec, driver):
+    """They are found before the map, and the command that the message names helps."""
+    if driver != "krbd":
+        pytest.skip(f"mapped by {driver}")
+    rbd_cli("create", spec, "--size", "8M", "--image-feature", "layering,exclusive-lock,journaling")
+    said = refused(states.rbd_device.mapped, spec)
+    command = re.search("Run 'rbd (feature disable [^']*)'", said)[1]
+    assert command == f"feature disable {spec} journaling"
+    rbd_cli(*command.split())
+    both(states.rbd_device.mapped, spec)
+    assert modules.rbd_device.info(spec)["driver"] == "krbd"
+    both(states.rbd_device.unmapped, spec)
 
 
 def test_options_reach_the_daemon(states, modules, image, only_fuse):
