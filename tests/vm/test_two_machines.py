@@ -1,6 +1,5 @@
 """An image that one machine has mapped is refused to the other, until that is safe."""
 
-import time
 import uuid
 
 import pytest
