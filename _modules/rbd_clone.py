@@ -28,16 +28,17 @@ def create(
     config=None,
 ):
     """
-    Clone the snapshot ``parent`` to the image ``name`` and return the clone's id.
+    Clone the snapshot ``parent`` to the image ``name`` and return the clone's id, or to a list of images at once: ``{name: id}``.
 
     ``clone_format``: 1, 2, or auto: 2 where the cluster's require_min_compat_client is mimic or newer, else 1. Format 1
-    needs a protected parent. Raises ImageExists, ImageNotFound, InvalidArgument.
+    needs a protected parent. Raises ImageExists, ImageNotFound, InvalidArgument; of a list the others are made all the same.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' rbd_clone.create rbd/rbd0002 rbd/rbd0001@snap1
+        salt '*' rbd_clone.create '[rbd/desk1, rbd/desk2]' rbd/golden@v1
     """
     chosen = _settings()
     ceph = client.get(chosen)
@@ -49,8 +50,11 @@ def create(
     for key in ("metadata", "config"):
         want[key] = {item: value for item, value in (want[key] or {}).items() if value is not None}
     source = spec.parse_snapshot(parent, chosen.pool, chosen.namespace)
-    target = spec.parse_image(name, chosen.pool, chosen.namespace)
-    return ceph.call("clone_create", target, parent=source.where(), clone_format=number, **want)["id"]
+    names = name if isinstance(name, list) else [name]
+    targets = [spec.parse_image(item, chosen.pool, chosen.namespace) for item in names]
+    made = ceph.all([("clone_create", dict(item.where(), parent=source.where(), clone_format=number, **want)) for item in targets])
+    ids = {item: facts["id"] for item, facts in zip(names, made)}
+    return ids if isinstance(name, list) else ids[name]
 
 
 def info(name):

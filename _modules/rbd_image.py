@@ -157,18 +157,24 @@ def create(
     config=None,
 ):
     """
-    Create an image and return its id. Raises ImageExists, PoolNotFound, InvalidArgument, InvalidSize.
+    Create an image and return its id, or a list of images at once: ``{name: id}``.
+
+    Raises ImageExists, PoolNotFound, InvalidArgument, InvalidSize; of a list the others are made all the same.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' rbd_image.create rbd/db 10G features='[layering, exclusive-lock]'
+        salt '*' rbd_image.create '[rbd/db1, rbd/db2]' 10G
     """
     if size is None:
         raise InvalidArgument("An image is made with a size, such as 10G.")
     want = _new(size, features, object_size, stripe_unit, stripe_count, data_pool, metadata, config)
-    return _ceph().call("image_create", _spec(name), **want)["id"]
+    names = name if isinstance(name, list) else [name]
+    made = _ceph().all([("image_create", dict(_spec(item).where(), **want)) for item in names])
+    ids = {item: facts["id"] for item, facts in zip(names, made)}
+    return ids if isinstance(name, list) else ids[name]
 
 
 def resize(name, size, allow_shrink=False):

@@ -6,7 +6,7 @@ The monitor hands out snapshot ids once per ``paxos_propose_interval`` (1 s), so
 """
 
 from saltrbd import client, freeze, image, settings, snapshot, spec
-from saltrbd.errors import CephError, CommandExecutionError, FreezeFailed, Refused, SnapshotNotFound
+from saltrbd.errors import CommandExecutionError, FreezeFailed, Refused, SnapshotNotFound
 
 __virtualname__ = "rbd_snapshot"
 __func_alias__ = {"list_": "list"}
@@ -28,13 +28,8 @@ def _specs(name, images=None):
 
 
 def _all(op, wanted, **args):
-    """Carry out the operation on every snapshot at once; when some fail, raise the first error's class with all sentences."""
-    outcomes = client.get(_settings()).batch([(op, dict(item.where(), **args)) for item in wanted])
-    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
-    if not failed:
-        return [outcome.result for outcome in outcomes]
-    kinds = {type(error) for error in failed}
-    raise (kinds.pop() if len(kinds) == 1 else CephError)(" ".join(str(error) for error in failed))
+    """Carry out the operation on every snapshot at once."""
+    return client.get(_settings()).all([(op, dict(item.where(), **args)) for item in wanted])
 
 
 def list_(image):

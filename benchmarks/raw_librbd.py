@@ -42,6 +42,10 @@ with rados.Rados(conffile=os.environ["CEPH_CONF"], name="client.admin") as clust
         """Clone the snapshot."""
         rbd.RBD().clone(context, f"raw{number}", "s", context, f"rawclone{number}")
 
+    def desk(number):
+        """Clone the first image's snapshot."""
+        rbd.RBD().clone(context, "raw0", "s", context, f"rawdesk{number}")
+
     print(
         json.dumps(
             {
@@ -49,6 +53,7 @@ with rados.Rados(conffile=os.environ["CEPH_CONF"], name="client.admin") as clust
                 "read": timed(read),
                 "snapshot + protect": timed(snapshot),
                 "clone": timed(clone),
+                "clones of one snapshot": timed(desk),
             }
         )
     )

@@ -54,6 +54,7 @@ def by_command(count):
         "read": each(count, ["info", "--format", "json", "{pool}/cmd{n}"]),
         "snapshot + protect": each(count, ["snap", "create", "--no-progress", "{pool}/cmd{n}@s"], ["snap", "protect", "{pool}/cmd{n}@s"]),
         "clone": each(count, ["clone", "{pool}/cmd{n}@s", "{pool}/cmdclone{n}"]),
+        "clones of one snapshot": each(count, ["clone", "{pool}/cmd0@s", "{pool}/cmddesk{n}"]),
         "look at image and snapshot": each(
             count, ["info", "--format", "json", "{pool}/cmd{n}"], ["snap", "ls", "--format", "json", "{pool}/cmd{n}"]
         ),
@@ -93,10 +94,13 @@ def ceph_pillar():
 
 
 _WORK = {
-    "create": lambda functions, images: [functions["rbd_image.create"](image, "64M") for image in images],
+    "create": lambda functions, images: functions["rbd_image.create"](images, "64M"),
     "read": lambda functions, images: functions["rbd_image.info"](images),
     "snapshot + protect": lambda functions, images: functions["rbd_snapshot.create"]("s", images=images, protect=True, consistency="crash"),
     "clone": lambda functions, images: [functions["rbd_clone.create"](image + "-clone", image + "@s") for image in images],
+    "clones of one snapshot": lambda functions, images: functions["rbd_clone.create"](
+        [image + "-desk" for image in images], images[0] + "@s"
+    ),
 }
 
 
@@ -145,7 +149,7 @@ def table(count, command, raw, modules, states):
     """Print the results."""
     print(f"| {count} images | rbd command, one by one | raw librbd, one by one | this package | rbd command / ours | raw librbd / ours |")
     print("|---|---|---|---|---|---|")
-    for name in ("create", "read", "snapshot + protect", "clone"):
+    for name in ("create", "read", "snapshot + protect", "clone", "clones of one snapshot"):
         ours = statistics.median(modules[name])
         row = [per_image(command[name]), per_image(raw[name]), f"{ours:.2f} s ({1000 * ours / count:.1f} ms)"]
         print(f"| {name} | {' | '.join(row)} | {sum(command[name]) / ours:.1f} | {sum(raw[name]) / ours:.1f} |")

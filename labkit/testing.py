@@ -87,7 +87,8 @@ def _on_both():
 
 def _run(home, salt, folders, rest):
     venv = prepare.salt_environment(home, salt)
-    needs_cluster = not folders or any(folder.name not in PURE for folder in folders)
+    named = [Path(word.partition("::")[0]) for word in rest if word.startswith("tests/")]
+    needs_cluster = any(not set(PURE) & set(path.parts) for path in [*folders, *named]) or not [*folders, *named]
     with contextlib.ExitStack() as stack:
         facts = stack.enter_context(_cluster(home.tests())) if needs_cluster else {}
         if any("vm" in Path(word).parts for word in [*folders, *rest]):

@@ -51,8 +51,9 @@ class _Flight:
 
 
 def get(settings):
-    """Return this process's client for these settings; the worker starts at the first call."""
-    return _clients.get(settings) or _clients.setdefault(settings, Client(settings))
+    """Return this process's client for these settings, whatever pool they name; the worker starts at the first call."""
+    everywhere = settings._replace(pool="", namespace="")
+    return _clients.get(everywhere) or _clients.setdefault(everywhere, Client(everywhere))
 
 
 def close_all():
@@ -131,6 +132,17 @@ class Client:
         """
         with self._mine():
             return self._batch(requests, ROUNDS)
+
+    def all(self, requests):
+        """Carry out the batch and return the results; where some failed, raise the first error's class with every sentence."""
+        outcomes = self.batch(requests)
+        failed = [outcome.error for outcome in outcomes if outcome.error is not None]
+        if not failed:
+            return [outcome.result for outcome in outcomes]
+        if len(failed) == 1:
+            raise failed[0]
+        kinds = {type(error) for error in failed}
+        raise (kinds.pop() if len(kinds) == 1 else errors.CephError)(" ".join(str(error) for error in failed))
 
     def close(self, wait=True):
         """End the worker; it starts again at the next call. Without ``wait`` a worker that another thread uses stays."""

@@ -63,10 +63,11 @@ def load(opts, pillar):
     values = dict(_DEFAULTS)
     for name, keys in (("ceph", _CEPH_KEYS), ("rbd", _RBD_KEYS)):
         for source in (opts, pillar):
-            section = plain(source.get(name) or {})
-            if not isinstance(section, dict):
+            section = source.get(name) or {}
+            if not hasattr(section, "items"):
                 raise InvalidPillar("'{}:' must be a mapping, not {}.".format(name, quoted(section)))
-            values.update((key, section[key]) for key in keys if section.get(key) is not None)
+            # Only these keys: rbd: may also hold thousands of volumes, and this is read several times for each state.
+            values.update((key, plain(section[key])) for key in keys if section.get(key) is not None)
     values["host"] = str(opts.get("id") or "")
     return Settings(**_checked(values))
 

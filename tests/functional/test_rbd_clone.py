@@ -2,6 +2,7 @@
 
 import pytest
 from salt.exceptions import CommandExecutionError
+from saltrbd.errors import ImageExists
 
 M = 1 << 20
 
@@ -264,6 +265,16 @@ def test_module(golden, bare, spec, modules, rbd_cli):
     modules.rbd_clone.create(f"{spec}-2", bare, clone_format=2)
     rbd_cli("trash", "mv", f"{spec}-2")
     assert any(name.startswith(f"{spec}-2 (in the trash, id ") for name in modules.rbd_clone.children(bare)[bare])
+
+
+def test_many_clones_of_one_snapshot(golden, pool, modules, rbd_cli):
+    names = [f"{pool}/desk-{number}" for number in range(8)]
+    ids = modules["rbd_clone.create"](names, golden)
+    assert ids == {name: facts["id"] for name, facts in modules["rbd_image.info"](names).items()}
+    assert set(names) <= set(modules["rbd_clone.children"](golden)[golden])
+    with pytest.raises(ImageExists, match="/desk-0 failed.* /desk-7 failed"):
+        modules["rbd_clone.create"]([names[0], names[7], f"{pool}/desk-8"], golden)
+    assert modules["rbd_clone.info"](f"{pool}/desk-8")["parent"] == golden
 
 
 @pytest.mark.parametrize(

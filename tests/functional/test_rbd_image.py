@@ -5,6 +5,7 @@ import subprocess
 import time
 
 import pytest
+from saltrbd.errors import ImageExists
 
 M = 1 << 20
 DEFAULT = ["deep-flatten", "exclusive-lock", "fast-diff", "layering", "object-map"]
@@ -581,6 +582,17 @@ def test_info_of_an_image_with_everything(spec, held, modules, rbd_cli):
     assert facts["usage"]["provisioned"] == 8 * M
     assert 4 * M <= facts["usage"]["used"] <= 8 * M
     assert abs(facts["created"] - time.time()) < 3600
+
+
+def test_create_many(pool, modules, rbd_cli):
+    """A list is made at once; one that is there already keeps none of the others from being made."""
+    names = [f"{pool}/many-{number}" for number in range(12)]
+    rbd_cli("create", "--size", "8M", names[3])
+    with pytest.raises(ImageExists, match="/many-3 failed: an image of that name exists already"):
+        modules["rbd_image.create"](names, "16M", metadata={"owner": "all"})
+    facts = modules["rbd_image.info"](names)
+    assert [facts[name]["size"] >> 20 for name in names] == [16] * 3 + [8] + [16] * 8
+    assert modules["rbd_image.create"]([f"{pool}/more"], "8M") == {f"{pool}/more": modules["rbd_image.info"](f"{pool}/more")["id"]}
 
 
 def test_create_resize_remove(spec, modules, rbd_cli):
