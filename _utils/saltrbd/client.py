@@ -51,9 +51,8 @@ class _Flight:
 
 
 def get(settings):
-    """Return this process's client for these settings, whatever pool they name; the worker starts at the first call."""
-    everywhere = settings._replace(pool="", namespace="")
-    return _clients.get(everywhere) or _clients.setdefault(everywhere, Client(everywhere))
+    """Return this process's client for these settings; the worker starts at the first call."""
+    return _clients.get(settings) or _clients.setdefault(settings, Client(settings))
 
 
 def close_all():

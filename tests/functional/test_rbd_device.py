@@ -52,6 +52,14 @@ def holder(cluster):
         process.communicate(timeout=30)
 
 
+def test_a_bare_name_lies_in_the_configured_pool(states, modules, image):
+    both(states.rbd_device.mapped, image.partition("/")[2])
+    assert list(modules.rbd_device.list()) == [image]
+    assert modules.rbd_device.info(image.partition("/")[2])["fault"] is None
+    both(states.rbd_device.unmapped, image.partition("/")[2])
+    assert modules.rbd_device.list() == {}
+
+
 def test_a_filesystem_lives_on_the_device(states, modules, image, cluster, rbd_cli, tmp_path, driver):
     result = both(states.rbd_device.mapped, image)
     assert result.changes == {image: {"device": {"old": None, "new": f"mapped by {driver}"}}}

@@ -22,7 +22,6 @@ def nobody(tmp_path):
 
 def test_one_client_for_the_same_settings(nobody):
     assert client.get(nobody) is client.get(nobody)
-    assert client.get(nobody) is client.get(nobody._replace(pool="other", namespace="n"))
     assert client.get(nobody) is not client.get(nobody._replace(timeout=4.0))
 
 
