@@ -106,9 +106,9 @@ class Host:
         assert "error" not in answer, answer
         return answer["result"]
 
-    def state(self, function, name, test=False):
+    def state(self, function, name, test=False, **arguments):
         """Run one state and return what it returned."""
-        result = self.call("state.single", function, name=name, test=test)
+        result = self.call("state.single", function, name=name, test=test, **arguments)
         assert isinstance(result, dict), result
         return next(iter(result.values()))
 
@@ -119,9 +119,9 @@ class Host:
         assert dry["changes"] == real["changes"]
         return real["comment"]
 
-    def refused(self, image):
+    def refused(self, image, **arguments):
         """The image must be refused in the dry run and in the real one, in the same words, which are returned."""
-        dry, real = self.state("rbd_device.mapped", image, True), self.state("rbd_device.mapped", image)
+        dry, real = (self.state("rbd_device.mapped", image, test, **arguments) for test in (True, False))
         assert (dry["result"], real["result"]) == (False, False), (dry["comment"], real["comment"])
         assert dry["comment"] == real["comment"]
         return real["comment"]
@@ -208,6 +208,23 @@ def test_what_one_host_has_is_refused_to_the_other(site, make_image):
     b.map_it(image)
     assert "mapped by the host host-b" in a.refused(image)
     assert b.state("rbd_device.unmapped", image)["result"] is True
+
+
+def test_what_one_host_has_exclusively_is_not_shared_with_the_other(site, make_image):
+    """``exclusive: False`` asks for no lock of its own, and meets that of the other host all the same."""
+    _, a, b, _ = site
+    image = make_image()
+    a.map_it(image)
+    comment = b.refused(image, exclusive=False)
+    assert f"{image} is mapped exclusively by the host host-a (address {watchers(site, image)[0]}); unmap it there first." == comment
+    assert b.call("rbd_device.list") == {} and len(watchers(site, image)) == 1
+    assert a.state("rbd_device.unmapped", image)["result"] is True
+    # Where both share it, both have it.
+    for host in (a, b):
+        assert host.state("rbd_device.mapped", image, exclusive=False)["result"] is True
+    assert len(watchers(site, image)) == 2
+    for host in (a, b):
+        assert host.state("rbd_device.unmapped", image)["result"] is True
 
 
 def test_of_two_that_begin_at_the_same_moment_one_wins(site, make_image):
