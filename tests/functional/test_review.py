@@ -34,10 +34,10 @@ def content(cluster):
 
 
 @pytest.fixture
-def volume(states, image, tmp_path):
-    """Make volumes with a filesystem mounted here: ``volume(number)`` returns the specs."""
+def volumes(states, image, tmp_path, rbd_cli):
+    """Make volumes with a filesystem mounted here: ``volumes(number)`` returns their specs."""
 
-    def make(number, rbd_cli):
+    def make(number):
         made = [image] + [f"{image}-{extra}" for extra in range(1, number)]
         for spec in made[1:]:
             rbd_cli("create", spec, "--size", "64M")
@@ -106,9 +106,9 @@ def test_a_device_of_a_snapshot_stands_in_the_way_of_removal(states, modules, im
 
 
 @pytest.mark.parametrize("function", ["present", "protected"])
-def test_snapshots_after_the_thaw_are_taken_away_again(function, make_loaders, volume, rbd_cli):
+def test_snapshots_after_the_thaw_are_taken_away_again(function, make_loaders, volumes, rbd_cli):
     """The filesystems stand still for so short a time that the monitor cannot hand out a snapshot's number in it."""
-    made = volume(2, rbd_cli)
+    made = volumes(2)
     rbd_cli("snap", "create", f"{made[0]}@before")  # the monitor's next number comes a second after this one
     loaders = make_loaders(pillar={"rbd": {"freeze_timeout": 0.2}})
     ran = getattr(loaders.states.rbd_snapshot, function)("s", images=made, consistency="filesystem")
@@ -118,8 +118,8 @@ def test_snapshots_after_the_thaw_are_taken_away_again(function, make_loaders, v
     assert [names(rbd_cli, image) for image in made] == [["before"], []]
 
 
-def test_what_was_made_beside_a_snapshot_that_failed_is_taken_away_again(modules, volume, rbd_cli):
-    made = volume(2, rbd_cli)
+def test_what_was_made_beside_a_snapshot_that_failed_is_taken_away_again(modules, volumes, rbd_cli):
+    made = volumes(2)
     rbd_cli("snap", "create", f"{made[1]}@s")
     (kept,) = rbd_cli.json("snap", "ls", made[1])
     with pytest.raises(errors.SnapshotExists, match=f"These snapshots were removed again: {made[0]}@s"):
