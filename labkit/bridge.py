@@ -1,4 +1,4 @@
-"""A network of the lab's own on this host: one bridge, one tap device for each machine, no way out."""
+"""A network of the lab's own on this host: one bridge, and the devices of machines and nodes on it, no way out."""
 
 import ipaddress
 import json
@@ -22,7 +22,7 @@ def plan(folder):
     for candidate in CANDIDATES:
         if not any(candidate.overlaps(other) for other in taken):
             return Network(name, str(candidate))
-    raise LabError("No network of 10.119.0.0/16 is free on this host for the machines' bridge.")
+    raise LabError("No network of 10.119.0.0/16 is free on this host for the lab's bridge.")
 
 
 def address(network, number=0):
@@ -58,7 +58,7 @@ def remove_tap(network, number):
 
 
 def down(network):
-    """Remove the bridge and every tap device on it."""
+    """Remove the bridge and every device on it."""
     for link in _links():
         if link.get("master") == network.bridge:
             _remove(link["ifname"])

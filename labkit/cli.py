@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 
-from labkit import cleanup, cluster, demo, minion, prepare, testing, vm
+from labkit import cleanup, cluster, demo, minion, nodes, prepare, testing, vm
 from labkit.commands import LabError, Step
 from labkit.home import Home
 
@@ -40,7 +40,7 @@ def down(home):
         return
     problems = []
     for each in (home, home.tests()):
-        problems += vm.down(each)
+        problems += vm.down(each) + nodes.down(each)
         with each.locked():
             if cluster.facts(each.cluster) or cluster.daemons(each.cluster):
                 with Step(f"unmount, unmap and stop what runs in {each.cluster}"):
@@ -107,6 +107,8 @@ def _run(command, words, home):
         return testing.main(home, words)
     if command == "vm":
         return vm.main(home, words)
+    if command == "nodes":
+        return nodes.main(home, words)
     parser = argparse.ArgumentParser(prog=f"./lab {command}", allow_abbrev=False)
     if command in ("up", "demo"):
         parser.add_argument("--salt", metavar="VERSION", help=f"another Salt than {prepare.SALT}, such as 3006.28")

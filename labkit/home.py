@@ -42,6 +42,10 @@ class Home:
         """Return the home of the machines of `./lab vm`: a cluster of their own, on their bridge."""
         return Home(self.folder / "vm", self.venvs)
 
+    def nodes(self):
+        """Return the home of the nodes of `./lab nodes`: a cluster of their own, on their bridge."""
+        return Home(self.folder / "nodes", self.venvs)
+
     def choices(self):
         """Return what ``up`` was told (the Salt version), or nothing where it never ran."""
         try:

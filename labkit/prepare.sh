@@ -17,6 +17,10 @@ test_packages="btrfs-progs lvm2 cryptsetup-bin bcache-tools fdisk gdisk iproute2
 # What only the machines need: the Linux kernel as a process, and what makes their Debian.
 machine_packages="user-mode-linux mmdebstrap iproute2 openssh-client systemd"
 
+# shellcheck disable=SC2034
+# What only the nodes need: containers that boot, and what makes their Debian and its package repository.
+node_packages="systemd-container mmdebstrap iproute2 dpkg-dev"
+
 # MiB: a cluster and Salt in memory; on disk all packages, Salt twice with the tools, a cluster with its logs.
 need_memory=1024
 need_packages=1500
@@ -24,6 +28,8 @@ need_venvs=800
 need_home=300
 need_machine_memory=2000
 need_image=1500
+need_node_memory=2500
+need_node_image=1000
 
 missing_packages() {
     # shellcheck disable=SC2086 # a list of names
@@ -159,4 +165,22 @@ machine_obstacles() {
     [ "${memory:-0}" -ge $need_machine_memory ] || [ -e "$RBD_LAB_HOME/vm/network.json" ] ||
         echo "They need $need_machine_memory MiB of free memory; ${memory:-0} MiB are free."
     [ -d "$RBD_LAB_VENVS/../vm-images" ] || check_space "$(dirname "$RBD_LAB_VENVS")" $need_image "the machines' disk"
+}
+
+# The same for the nodes of ./lab nodes.
+prepare_nodes() {
+    found=$(node_obstacles)
+    if [ -n "$found" ]; then
+        echo "This system cannot carry the lab's nodes, and nothing was changed:" >&2
+        echo "$found" | sed 's/^/- /' >&2
+        exit 3
+    fi
+    prepare "$1 $node_packages"
+}
+
+node_obstacles() {
+    memory=$(awk '/^MemAvailable:/ {print int($2 / 1024)}' /proc/meminfo 2>/dev/null) || true
+    [ "${memory:-0}" -ge $need_node_memory ] || [ -e "$RBD_LAB_HOME/nodes/network.json" ] ||
+        echo "They need $need_node_memory MiB of free memory; ${memory:-0} MiB are free."
+    [ -d "$RBD_LAB_VENVS/../node-images" ] || check_space "$(dirname "$RBD_LAB_VENVS")" $need_node_image "the nodes' disks"
 }

@@ -4,14 +4,14 @@ import contextlib
 import subprocess
 from pathlib import Path
 
-from labkit import cleanup, cluster, lint, prepare, vm
+from labkit import cleanup, cluster, lint, nodes, prepare, vm
 from labkit.commands import LabError, Step, clean_environment
 from labkit.home import REPO
 
 TESTS = REPO / "tests"
 
-# Parts that run without a cluster on this host; the machines of the part vm have their own.
-PURE = ("unit", "vm")
+# Parts that run without the tests' cluster; machines and nodes have their own.
+PURE = ("unit", "vm", "nodes")
 
 # One run of pytest takes minutes; this is for one that hangs beyond pytest's own limits.
 LONGEST_RUN = 3000
@@ -91,8 +91,9 @@ def _run(home, salt, folders, rest):
     needs_cluster = any(not set(PURE) & set(path.parts) for path in [*folders, *named]) or not [*folders, *named]
     with contextlib.ExitStack() as stack:
         facts = stack.enter_context(_cluster(home.tests())) if needs_cluster else {}
-        if any("vm" in Path(word).parts for word in [*folders, *rest]):
-            stack.enter_context(vm.for_tests(home.tests()))
+        for part, labs in (("vm", vm), ("nodes", nodes)):
+            if any(part in Path(word).parts for word in [*folders, *rest]):
+                stack.enter_context(labs.for_tests(home.tests()))
         print(f"          pytest on Salt {salt}: {' '.join(_short(path) for path in folders) or ' '.join(rest)}", flush=True)
         env = clean_environment(
             # The environment's own commands, such as salt-call, come before the machine's.

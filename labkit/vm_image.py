@@ -7,13 +7,12 @@ environment are not on it; a machine reads them from this host.
 
 import hashlib
 import os
-import platform
 import shutil
-import time
 from collections import namedtuple
 from pathlib import Path
 
-from labkit.commands import LabError, Step, run
+from labkit import debian
+from labkit.commands import Step, run
 from labkit.home import locked
 
 # Ceph's clients, what maps and formats, and what carries the lab's commands into the machine.
@@ -52,9 +51,6 @@ UNWANTED = [
 MODULES = "/usr/lib/uml/modules"
 
 DISK_SIZE = "4G"
-# An image that no lab has started a machine from for so long is removed when another one is built.
-KEPT_SECONDS = 14 * 86400
-
 Image = namedtuple("Image", "disk key known_hosts")
 
 
@@ -68,8 +64,8 @@ def ready(folder, venvs):
 
     Its machines see this host's ``venvs`` under the same path.
     """
-    fingerprint = hashlib.sha256((Path(__file__).read_text() + str(venvs)).encode()).hexdigest()
-    name = f"{suite()}-{fingerprint[:10]}"
+    fingerprint = hashlib.sha256((Path(__file__).read_text() + Path(debian.__file__).read_text() + str(venvs)).encode()).hexdigest()
+    name = f"{debian.suite()}-{fingerprint[:10]}"
     where = Path(folder) / name
     # Written last: an image without it was interrupted, and is built anew.
     complete = where / "complete"
@@ -77,12 +73,12 @@ def ready(folder, venvs):
         os.utime(complete)
         return where
     with locked(Path(folder) / f"{name}.lock", f"the machines' image {name}"):
-        _remove_old(Path(folder), where)
+        debian.remove_old(Path(folder), where)
         shutil.rmtree(where, ignore_errors=True)
         where.mkdir(parents=True, mode=0o700)
         root = where / "root"
-        with Step(f"install Debian {suite()} with Ceph's clients for the machines"):
-            _install(root, where)
+        with Step(f"install Debian {debian.suite()} with Ceph's clients for the machines"):
+            debian.install(root, PACKAGES)
         with Step("make the machines' disk"):
             _configure(root, at(where), venvs)
             # No journal: a machine that fell is thrown away.
@@ -92,65 +88,7 @@ def ready(folder, venvs):
     return where
 
 
-def suite():
-    """Return the name of this host's Debian release: Salt's environment is made for its Python."""
-    return platform.freedesktop_os_release()["VERSION_CODENAME"]
-
-
-def _remove_old(folder, wanted):
-    for image in folder.glob("*/"):
-        complete = image / "complete"
-        used = (complete if complete.exists() else image).stat().st_mtime
-        if image != wanted and time.time() - used > KEPT_SECONDS:
-            shutil.rmtree(image)
-
-
-def _install(root, where):
-    sources, options = where / "sources.list", where / "apt.conf"
-    for path in (sources, options):
-        # A proxy's password may stand in them.
-        path.touch(mode=0o600)
-    run(["apt-get", "update"], timeout=300)
-    sources.write_text(_mirrors())
-    options.write_text(_apt_options())
-    argv = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--aptopt={options}"]
-    argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
-    argv += [f"--include={','.join(PACKAGES)}", suite(), root, sources]
-    try:
-        run(argv, timeout=1800)
-    except LabError as problem:
-        raise LabError(f"{problem}\nThe machines' Debian could not be installed from the mirrors that this host's apt uses.") from None
-    finally:
-        sources.unlink()
-        options.unlink()
-
-
-def _mirrors():
-    """Return sources.list lines for the repositories of Debian that this host's own apt is told to use."""
-    argv = ["apt-get", "indextargets", "Created-By: Packages", "Origin: Debian"]
-    argv += ["--format", "$(REPO_URI) $(CODENAME) $(RELEASE) $(COMPONENT)"]
-    rows = [line.split() for line in run(argv)[1].splitlines()]
-    wanted = (suite(), f"{suite()}-updates", f"{suite()}-security")
-    lines = [f"deb {uri} {release} {component}" for uri, codename, release, component in rows if codename in wanted]
-    if not any(line.endswith(" main") for line in lines):
-        raise LabError(f"This host's apt knows no repository of Debian {suite()}; look into /etc/apt/sources.list.d.")
-    return "".join(f"{line}\n" for line in sorted(set(lines)))
-
-
-def _apt_options():
-    """Return how this host's apt reaches its mirrors: proxies, certificates, checks."""
-    said = run(["apt-config", "dump", "--format", '%F "%v";%n', "Acquire"])[1]
-    # What is empty is the name of a group.
-    kept = [line for line in said.splitlines() if "IndexTargets" not in line and not line.endswith(' "";')]
-    return "".join(f"{line}\n" for line in kept)
-
-
 def _configure(root, image, venvs):
-    for path in (root / "etc/apt/sources.list.d").glob("*"):
-        path.unlink()
-    for path in (root / "etc/apt/sources.list", root / "etc/apt/apt.conf.d/99mmdebstrap", root / "etc/resolv.conf", root / "etc/hostname"):
-        path.unlink(missing_ok=True)
-    (root / "etc/machine-id").write_text("")
     # What does not change while a machine runs is read from this host. The path of the environments is the same as
     # there: it stands in the first line of each of their commands.
     (root / "etc/fstab").write_text(
