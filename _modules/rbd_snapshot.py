@@ -65,7 +65,7 @@ def info(name):
 
 def create(name, images=None, protect=False, consistency="auto"):
     """
-    Create snapshots, all at once, and return {spec: {"consistency", "seconds"}}.
+    Create snapshots, all at once, and return {spec: {"consistency", "seconds", "reason"}}.
 
     name
         ``pool/image@snap``, a list of these, or a snapshot's name for all of ``images``.
@@ -73,10 +73,11 @@ def create(name, images=None, protect=False, consistency="auto"):
         Protect them in the same step.
     consistency
         ``filesystem``: the filesystem that this host has mounted from the image is frozen during the snapshot; raises
-        FreezeFailed where that is not possible. ``auto``: freezes where it can. ``crash``: never freezes.
+        FreezeFailed where that is not possible. ``auto``: freezes where it can; where somebody else has frozen the filesystem already,
+        that freeze is left alone and the snapshot counts as crash-consistent. ``crash``: never freezes.
 
-    The result says for each which it was, and how many seconds its filesystem stood still. It says ``filesystem`` only
-    when the thaw came after the snapshot was on the image.
+    The result says for each which it was, how many seconds its filesystem stood still, and the reason where one that is mounted
+    here could not be frozen. It says ``filesystem`` only when the thaw came after the snapshot was on the image.
 
     CLI Example:
 
@@ -92,6 +93,25 @@ def create(name, images=None, protect=False, consistency="auto"):
     blocked = ["{} cannot be frozen: {}.".format(head, reason) for head, reason in sorted(reasons.items()) if reason]
     if consistency == "filesystem" and blocked:
         raise FreezeFailed(" ".join(blocked))
+    not_frozen = {}
+    while True:
+        try:
+            made = _create(wanted, targets, protect, consistency)
+            break
+        except FreezeFailed as error:
+            why = {head: error.blocked[str(head)] for head in targets if str(head) in error.blocked}
+            if consistency == "filesystem" or not why:
+                raise
+            # Nothing was made yet, and the others can be frozen without these.
+            for head, text in why.items():
+                not_frozen[head] = "its filesystem on {} could not be frozen ({})".format(targets.pop(head).mount_point, text)
+    for item in wanted:
+        made[str(item)]["reason"] = not_frozen.get(item.head)
+    return made
+
+
+def _create(wanted, targets, protect, consistency):
+    """Create the snapshots with the ``targets`` frozen; raises FreezeFailed before anything is made."""
     if not targets:
         _all("snapshot_create", wanted, protect=protect)
         return {str(item): {"consistency": "crash", "seconds": None} for item in wanted}

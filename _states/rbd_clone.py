@@ -34,6 +34,7 @@ def present(
     clone_format="auto",
     metadata=None,
     config=None,
+    restore_from_trash=None,
 ):
     """
     Make the image exist as a clone of ``parent``.
@@ -47,6 +48,9 @@ def present(
         protected parent, which the dry run tells too. A clone that exists in another declared format is an error.
     features, object_size, stripe_unit, stripe_count, data_pool, metadata, config
         As for ``rbd_image.present``. What is not declared, a clone takes over from its parent; its metadata and config too.
+    restore_from_trash
+        When the clone is absent and an image of its name lies in the trash: None refuses, True brings it back (it must be a clone of
+        ``parent``), False makes a new one, an id brings that one back.
     """
     known = converge.known(globals())
 
@@ -56,6 +60,7 @@ def present(
         source = spec.parse_snapshot(parent, chosen.pool, chosen.namespace)
         want = image.desired(size, features, object_size, stripe_unit, stripe_count, data_pool, metadata, config)
         number = clone.check_format(clone_format)
+        image.check_restore(restore_from_trash)
         found = facts.images(__salt__["rbd_image.info"], known, sorted({wanted, source.head}))
         current, above = found[wanted], found[source.head]
         refused = image.unknown_config(wanted, current, want, __salt__["rbd_image.config_keys"])
@@ -66,7 +71,8 @@ def present(
         refused += image.missing_places(wanted, want, cluster, __salt__["rbd_image.namespaces"])
         if refused:
             return converge.Plan(refusals=refused)
-        return clone.plan_present(wanted, None, source, above, want, number, cluster)
+        trashed = [] if restore_from_trash is False else facts.trashed(__salt__["rbd_image.trashed"], known, wanted)
+        return clone.plan_present(wanted, None, source, above, want, number, cluster, restore_from_trash, trashed)
 
     return converge.converge(name, __opts__["test"], look, _act, known, "{} is a clone of {}.".format(name, parent))
 

@@ -80,16 +80,10 @@ def present(
         refused += image.missing_places(wanted, want, cluster, __salt__["rbd_image.namespaces"])
         if refused:
             return converge.Plan(refusals=refused)
-        trashed = [] if restore_from_trash is False else _trashed(wanted, known)
+        trashed = [] if restore_from_trash is False else facts.trashed(__salt__["rbd_image.trashed"], known, wanted)
         return image.plan_present(wanted, None, want, allow_shrink, restore_from_trash, trashed, cluster)
 
     return converge.converge(name, __opts__["test"], look, _act, known, "{} is as declared.".format(name))
-
-
-def _trashed(wanted, known):
-    """What of this name lies in the trash, with what this dry run would have moved there."""
-    planned = known.get(("trash", str(wanted)))
-    return __salt__["rbd_image.trashed"](str(wanted)) + ([planned] if planned else [])
 
 
 def absent(name, trash=True):

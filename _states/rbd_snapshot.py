@@ -35,7 +35,8 @@ def present(name, images=None, consistency="auto"):
         A list of image specs; their snapshots are made at once, with their filesystems frozen together.
     consistency
         ``auto`` freezes the filesystems that this host has mounted from the images; ``filesystem`` fails where that is
-        not possible; ``crash`` never freezes. The comment says which it was for each. A snapshot that exists is not made
+        not possible; ``crash`` never freezes. The comment says which it was for each, and why one could not be frozen (somebody
+        else has frozen it: only trying can tell that). A snapshot that exists is not made
         again, whatever it was.
     """
     return _present(name, images, consistency, False)

@@ -77,10 +77,11 @@ def status(home):
 
 def shell(home, words):
     """Become a shell, or run ``-c COMMAND``, in which ceph, rbd and Salt's commands work on the lab."""
+    environment = minion.environment(home)
     program = "/bin/sh" if words else os.environ.get("SHELL") or "/bin/sh"
     if not words:
         print("ceph -s and rbd ls answer here; exit leaves. Nothing stops with it: that is ./lab down.", flush=True)
-    os.execve(program, [program, *words], minion.environment(home))
+    os.execve(program, [program, *words], environment)
 
 
 def main(words):

@@ -150,6 +150,18 @@ def ceph(folder, *words, timeout=30, check=True):
         return out.strip() or err.strip()
 
 
+def listens(known):
+    """Tell whether a monitor takes connections, by the cluster's facts: at once, and from another machine too."""
+    for monitor in known["monitors"]:
+        host, _, port = monitor.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
+            return True
+        except OSError:
+            continue
+    return False
+
+
 def healthy(folder):
     """Tell whether all three daemons run and the OSD serves, as the monitor sees it."""
     running = daemons(folder)

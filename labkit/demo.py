@@ -52,9 +52,9 @@ def prove_clone():
     """Read the file in the clone: it must hold what was written into the parent before the snapshot."""
     _title(f"The proof: {CLONE_FILE}, in the clone")
     content = _content(CLONE_FILE)
-    print(f"  {content}")
+    print(f"  {_shown(content)}")
     if content != EXPECTED:
-        raise LabError(f"{CLONE_FILE} must say {EXPECTED!r} and says {content!r}.")
+        raise LabError(f"{CLONE_FILE} must say {EXPECTED!r}, and it is {_shown(content)}.")
 
 
 def show_tree(home):
@@ -87,7 +87,7 @@ def transcript(home):
         if result["function"] == "rbd_snapshot.protected":
             print(f"  {result['comment']}")
     for clone in (CRASH_FILE, FROZEN_FILE):
-        print(f"  {clone}: {_content(clone) or '(empty)'}")
+        print(f"  {clone}: {_shown(_content(clone))}")
     if _content(FROZEN_FILE) != EXPECTED:
         raise LabError(f"{FROZEN_FILE} must say {EXPECTED!r}: its parent was frozen for the snapshot.")
 
@@ -97,12 +97,17 @@ def _title(text):
 
 
 def _content(path):
+    """Return the text of a file, None where there is none: a name without its data is what a crash may leave."""
     try:
         return path.read_text().strip()
     except FileNotFoundError:
-        return ""
+        return None
     except OSError as problem:
         raise LabError(f"{path} cannot be read: {problem}.") from None
+
+
+def _shown(content):
+    return "(no such file)" if content is None else content or "(empty)"
 
 
 def _states(home, *words):

@@ -56,8 +56,12 @@ def require_cluster(home):
 
 def environment(home):
     """Return the environment for people and programs: Salt's commands first in PATH, ceph and rbd on this cluster."""
-    folder = prepare.salt_environment(home, home.choices().get("salt", prepare.SALT))
     known = require_cluster(home)
+    if not cluster.listens(known):
+        # Ceph's own commands would wait for it, for 300 s each.
+        where = ", ".join(known["monitors"])
+        raise LabError(f"The lab's cluster is not running: no monitor listens at {where}. ./lab up brings it up again.")
+    folder = prepare.salt_environment(home, home.choices().get("salt", prepare.SALT))
     return clean_environment(CEPH_CONF=known["conf"], PATH=f"{folder}/bin:{os.environ['PATH']}")
 
 

@@ -30,7 +30,6 @@ CALLS = {
     "trash_list": Call("listing the trash of", False, False),
     "trash_move": Call("moving the image to the trash", True, False),
     "trash_restore": Call("restoring the image from the trash", True, False),
-    "trash_remove": Call("removing the image from the trash", True, True),
     "snapshot_create": Call("creating the snapshot", True, False),
     "snapshot_remove": Call("removing the snapshot", True, True),
     "snapshot_protect": Call("protecting the snapshot", True, False),

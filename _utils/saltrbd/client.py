@@ -41,12 +41,13 @@ class Outcome(namedtuple("Outcome", "result error")):
 class _Flight:
     """A call on its way. ``lost`` is the error class and the words for an answer that never came."""
 
-    __slots__ = ("index", "op", "args", "number", "limit", "expires", "lost", "tried")
+    __slots__ = ("index", "op", "args", "number", "limit", "expires", "lost", "left", "tried")
 
     def __init__(self, index, op, args, number, settings):
         self.index, self.op, self.args, self.number = index, op, args, number
         self.limit = settings.progress_timeout if CALLS[op].long else settings.timeout
         self.expires = self.lost = None
+        self.left = ""  # what is said of a worker that does not die
         self.tried = False
 
 
@@ -194,7 +195,9 @@ class Client:
     def _lose(self, lost):
         """Kill the worker; what it had open for the lost writes is shut out by the next one."""
         worker, self._worker = self._worker, None
-        worker.kill()
+        left = worker.kill()
+        for flight in lost:
+            flight.left = left
         if any(CALLS[flight.op].writes for flight in lost):
             self._fence = (worker.fsid, worker.sessions)
 
@@ -325,9 +328,8 @@ class Client:
 
 
 def _place(flight):
-    """The arguments of image_info for the image that a lost write was about, in the trash too."""
-    keys = ["pool", "namespace", "image"] + ["image_id"] * (flight.op == "trash_remove")
-    return dict({key: flight.args.get(key, "") for key in keys}, users=True)
+    """The arguments of image_info for the image that a lost write was about."""
+    return dict({key: flight.args.get(key, "") for key in ("pool", "namespace", "image")}, users=True)
 
 
 def _lost(flight, again):
@@ -335,7 +337,7 @@ def _lost(flight, again):
     text = "{} {}.".format(_what(flight, True), words)
     if CALLS[flight.op].writes:
         text += " Its outcome is unknown" + (": " + _second_look(flight, again) if again else "") + "."
-    error = kind(text)
+    error = kind(text + flight.left)
     error.facts = {"op": flight.op, "seen": again.result if again else None}
     return error
 

@@ -1,5 +1,7 @@
 """Clones as desired state: an image with one declared parent."""
 
+import functools
+
 from saltrbd import features, size, snapshot
 from saltrbd import image as images
 from saltrbd.converge import Plan, change
@@ -29,13 +31,17 @@ def choose_format(declared, cluster):
     return 2 if cluster["require_min_compat_client"] >= _MIMIC else 1
 
 
-def plan_present(spec, current, parent, parent_image, want, declared_format, cluster):
+def plan_present(spec, current, parent, parent_image, want, declared_format, cluster, restore=None, trashed=()):
     """Return the :class:`Plan` that makes ``spec`` a clone of ``parent``.
 
-    ``current``: the clone's facts or None; ``parent_image``: the facts of the parent's image or None.
+    ``current``: the clone's facts or None; ``parent_image``: the facts of the parent's image or None; ``restore`` and ``trashed``
+    as for ``image.plan_present``.
     """
     if current is not None:
         return _plan_drift(spec, current, parent, parent_image, want, declared_format)
+    if restore is not False and (trashed or isinstance(restore, str)):
+        drift = functools.partial(_plan_drift, spec, parent=parent, parent_image=parent_image, want=want, declared_format=declared_format)
+        return images.plan_restore(spec, restore, trashed, drift)
     missing = _missing(spec, parent, parent_image)
     if missing:
         return Plan(refusals=[missing])

@@ -13,7 +13,7 @@ from saltrbd import device_users, errors, hostlock, kernel, owner
 from saltrbd.device_find import DRIVERS, facts_of, find, mapped, mapped_list, snapshot_id
 from saltrbd.device_plan import desired, left_lock, look, obstacles, used
 from saltrbd.loop import size_of
-from saltrbd.mapping import Mapping, ensure_link, link_path, remove_link
+from saltrbd.mapping import Mapping, clear_begun, ensure_link, link_path, remove_link
 
 __all__ = ["Mapping", "ensure_link", "link_path", "map_image", "mapped", "mapped_list", "refresh", "size_of", "unmap"]
 
@@ -59,6 +59,7 @@ def _mended(ceph, spec, current):
 
 def _attach(ceph, spec, want, current):
     image, module, cookie = current.image, DRIVERS[current.driver], uuid.uuid4().hex
+    clear_begun()
     hold = want.exclusive and not want.read_only
     wanted = Wanted(*(ceph, spec, ceph.fsid, image["id"], snapshot_id(image, spec), image["features"]), want.read_only, hold, want.options)
     if hold:

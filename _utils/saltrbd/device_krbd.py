@@ -62,12 +62,6 @@ def _read(folder, number):
     )
 
 
-def address(mapping, sysfs=SYSFS):
-    """Return (address, client) with which the kernel watches the image, as the cluster's list of watchers shows them."""
-    folder = os.path.join(sysfs, "devices", mapping.device[len("/dev/rbd") :])
-    return _attribute(folder, "client_addr"), _attribute(folder, "client_id")
-
-
 def _attribute(folder, name):
     try:
         with open(os.path.join(folder, name)) as file:

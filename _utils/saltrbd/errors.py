@@ -92,10 +92,6 @@ class Busy(RbdError):
     """The image, snapshot or device is in use; the message names the user where it is known."""
 
 
-class SnapshotProtected(RbdError):
-    """The snapshot is protected."""
-
-
 class NotProtected(RbdError):
     """A format-1 clone needs a protected parent snapshot."""
 
@@ -157,7 +153,11 @@ class FilesystemDamaged(RbdError):
 
 
 class FreezeFailed(RbdError):
-    """The filesystem could not be frozen, or somebody else froze it."""
+    """The filesystem could not be frozen, or somebody else froze it. ``blocked``: {image: why} of those that stood in the way."""
+
+    def __init__(self, message="", blocked=None):
+        super().__init__(message)
+        self.blocked = dict(blocked or {})
 
 
 def by_name(name):

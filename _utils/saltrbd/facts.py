@@ -89,6 +89,15 @@ def _child(child, known):
     return dict(child, trash=True) if trashed and trashed["id"] == child["id"] else None
 
 
+def trashed(entries, known, spec):
+    """Return the trash's entries of an image's name, with what this dry run would have moved there.
+
+    ``entries`` is the execution function ``rbd_image.trashed``.
+    """
+    planned = known.get(("trash", str(spec)))
+    return entries(str(spec)) + ([planned] if planned else [])
+
+
 def mounted(known):
     """Return the images that this dry run would have mounted, as text."""
     return {facts["image"] for (kind, _), facts in known.items() if kind == "mount" and facts}

@@ -25,20 +25,8 @@ _OPTS = ("root_dir", "cachedir", "pki_dir", "sock_dir", "conf_file", "log_file",
 Target = namedtuple("Target", "spec mount_point device fs_type number")
 
 
-class Reason(str):
-    """Why a filesystem is not frozen; ``read_only``: it needs no freeze, since nothing writes to it."""
-
-    __slots__ = ("read_only",)
-
-    def __new__(cls, text, read_only=False):
-        """Make the text a reason."""
-        reason = super().__new__(cls, text)
-        reason.read_only = read_only
-        return reason
-
-
 def targets(ceph, specs, opts):
-    """Return {spec: :class:`Target` or :class:`Reason`} for image specs; ``opts`` is Salt's ``__opts__``.
+    """Return {spec: :class:`Target`, or the reason (text) why there is none} for image specs; ``opts`` is Salt's ``__opts__``.
 
     A target is a filesystem that this host has mounted read-write from the image. The filesystem ``/`` and those that
     hold files of Salt, of this package or of Ceph's configuration are never one.
@@ -62,21 +50,21 @@ def _mappings(ceph, specs):
 
 def _target(spec, mapping, mounts, own):
     if mapping is None:
-        return Reason("it is not mapped on this host")
+        return "it is not mapped on this host"
     if mapping.fault:
-        return Reason("its device on this host is of no use: {}".format(mapping.fault))
+        return "its device on this host is of no use: {}".format(mapping.fault)
     number = number_of(mapping.device)
     here = [mount for mount in mounts.get(number, ()) if mount.root == "/"]
     if not here:
-        return Reason("no filesystem of it is mounted on this host")
+        return "no filesystem of it is mounted on this host"
     writable = [mount for mount in here if "rw" in mount.super_options.split(",")]
     if not writable:
-        return Reason("its filesystem is mounted read-only on {}".format(here[0].point), read_only=True)
+        return "its filesystem is mounted read-only on {}".format(here[0].point)
     mount = writable[-1]
     if mount.fs_type not in FS_TYPES:
-        return Reason("its filesystem on {} is {}, not one of {}".format(mount.point, mount.fs_type, ", ".join(FS_TYPES)))
+        return "its filesystem on {} is {}, not one of {}".format(mount.point, mount.fs_type, ", ".join(FS_TYPES))
     if number in own:
-        return Reason("its filesystem on {} holds {}, which must not stand still".format(mount.point, own[number]))
+        return "its filesystem on {} holds {}, which must not stand still".format(mount.point, own[number])
     return Target(spec, mount.point, mapping.device, mount.fs_type, number)
 
 
@@ -117,14 +105,8 @@ def _filesystem(path):
 class Hold:
     """What became of a freeze: after it ``seconds`` that each stood still, by spec, and ``intact``."""
 
-    def __init__(self, helper):
+    def __init__(self):
         self.seconds, self.intact = {}, False
-        self._helper = helper
-
-    @property
-    def thawed_early(self):
-        """True when a filesystem was thawed before we asked for it, as its time was up or somebody else did it."""
-        return self._helper.early()
 
 
 @contextmanager
@@ -136,7 +118,7 @@ def held(targets, settings):
     and ``hold.seconds`` says how long. They are thawed after ``settings.freeze_timeout`` seconds at the latest.
     """
     helper = Freezer(targets, settings)
-    hold = Hold(helper)
+    hold = Hold()
     try:
         helper.prepare()
         helper.freeze()

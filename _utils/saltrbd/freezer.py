@@ -25,7 +25,7 @@ class Freezer:
         self._targets = {str(spec): target for spec, target in targets.items()}
         self._settings, self._limit = settings, float(seconds or settings.freeze_timeout)
         self._process, self._buffer = None, b""
-        self._armed = self._ended = self._told = False
+        self._armed = self._ended = False
         self._is_stuck = False
         self._synced, self._frozen, self._failed = set(), set(), {}
         self.thawed = {}
@@ -37,7 +37,7 @@ class Freezer:
         if not (launch.has_systemd() and self._start(_SCOPE)):
             self._start([])
         if self._failed:
-            raise errors.FreezeFailed(self._why())
+            raise self._failure()
         if not self._armed:
             raise errors.FreezeFailed("The process that freezes did not answer within {:g} s; nothing was frozen.".format(START))
         self._send(b"sync\n")
@@ -52,7 +52,7 @@ class Freezer:
         self._send(b"thaw\n")
         self._pump(GRACE, lambda: set(self.thawed) >= self._frozen, past_failures=True)
         if self._failed:
-            raise errors.FreezeFailed(self._why())
+            raise self._failure()
         missing = set(self._targets) - self._frozen
         if not missing:
             raise errors.FreezeFailed("{} stood still for {:g} s before all were frozen.".format(self._places(self.thawed), self._limit))
@@ -62,9 +62,7 @@ class Freezer:
 
     def thaw(self):
         """Thaw all; raises :class:`CommandTimeout` when that is not done within the limit."""
-        self.early()
         self._send(b"thaw\n")
-        self._told = True
         if not self._pump(self._settings.timeout, lambda: set(self.thawed) >= self._frozen) and not self._ended:
             missing = self._frozen - set(self.thawed)
             raise errors.CommandTimeout(
@@ -75,12 +73,6 @@ class Freezer:
         """True if every filesystem was thawed because we said so, and had stood still until then."""
         told = [name for name, event in self.thawed.items() if event["why"] == "told" and event["intact"]]
         return set(told) == set(self._targets)
-
-    def early(self):
-        """True if a filesystem was thawed before we said so, or the process is gone without a word."""
-        if not self._process.stdout.closed:
-            self._pump(0, lambda: False)
-        return not self.intact() if self._told else self._ended or bool(self.thawed)
 
     def leave(self, frozen=False):
         """Let go of the process: it ends by itself when nothing is ``frozen`` any more."""
@@ -121,7 +113,7 @@ class Freezer:
         while not self._pump(1.0, lambda: self._synced >= set(self._targets)):
             missing = set(self._targets) - self._synced
             if self._failed or self._ended:
-                raise errors.FreezeFailed(self._why())
+                raise self._failure()
             now = [_sectors_written(self._targets[name].number) for name in sorted(missing)]
             if now != written:
                 written, until = now, time.monotonic() + self._settings.timeout
@@ -167,31 +159,18 @@ class Freezer:
             self._frozen.add(name)
             self.thawed[name] = event
 
-    def _why(self):
+    def _failure(self):
         if not self._failed:
-            return "The process that freezes ended early; nothing is frozen."
+            return errors.FreezeFailed("The process that freezes ended early; nothing is frozen.")
         reasons = ["{}: {}".format(self._places([name]), text) for name, text in sorted(self._failed.items())]
-        return "Nothing is frozen. {}.".format("; ".join(reasons))
+        return errors.FreezeFailed("Nothing is frozen. {}.".format("; ".join(reasons)), self._failed)
 
     def _stuck(self):
         self._is_stuck = True
-        letter, where = proc.state_of(self._process.pid)
-        for thread in _threads(self._process.pid):
-            if proc.state_of(thread)[0] == "D":
-                letter, where = proc.state_of(thread)
-        return "The process {} (state {}{}) stays until the storage answers, and leaves nothing frozen.".format(
-            self._process.pid, letter or "?", ", in the kernel's {}".format(where) if where else ""
-        )
+        return "Its process ({}) stays until the storage answers, and leaves nothing frozen.".format(proc.stuck(self._process.pid))
 
     def _places(self, names):
         return ", ".join("{} on {}".format(name, self._targets[name].mount_point) for name in sorted(names))
-
-
-def _threads(pid):
-    try:
-        return ["{}/task/{}".format(pid, name) for name in os.listdir("/proc/{}/task".format(pid))]
-    except OSError:
-        return []
 
 
 def _sectors_written(number):

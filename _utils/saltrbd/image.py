@@ -133,7 +133,7 @@ def plan_present(spec, current, want, allow_shrink=False, restore=None, trashed=
     if current is not None:
         return plan_drift(spec, current, want, allow_shrink)
     if restore is not False and (trashed or isinstance(restore, str)):
-        return _plan_restore(spec, want, allow_shrink, restore, trashed)
+        return plan_restore(spec, restore, trashed, lambda facts: plan_drift(spec, facts, want, allow_shrink))
     if want["size"] is None:
         return Plan(refusals=["{} does not exist, and no size is declared to create it with.".format(spec)])
     refused = layout_refusals(spec, planned_facts(want, defaults))
@@ -226,7 +226,11 @@ def planned_facts(want, defaults=None, parent=None):
     }
 
 
-def _plan_restore(spec, want, allow_shrink, restore, trashed):
+def plan_restore(spec, restore, trashed, drift_from):
+    """Return the :class:`Plan` that brings the image back from the trash, or the refusal where that is not declared.
+
+    ``drift_from(facts)`` is the plan that brings the image with these facts to what is declared.
+    """
     listed = ", ".join("id {id}".format(**entry) for entry in trashed) or "none"
     if restore is None:
         return Plan(
@@ -243,7 +247,7 @@ def _plan_restore(spec, want, allow_shrink, restore, trashed):
         return Plan(
             refusals=["{}: {} ({}). Declare restore_from_trash: ID with the id of the one to bring back.".format(spec, found, listed)]
         )
-    drift = plan_drift(spec, chosen[0]["facts"], want, allow_shrink)
+    drift = drift_from(chosen[0]["facts"])
     if drift.refusals:
         return drift
     fields = {"image": change("in the trash", "present")}

@@ -31,7 +31,7 @@ def start(argv, unit, what, limit, env=None):
     if program is None or not has_systemd():
         run(argv, limit, env=env)
         return
-    with tempfile.TemporaryDirectory(prefix=".start.", dir=RUN) as folder:
+    with tempfile.TemporaryDirectory(prefix=".start.{}.".format(os.getpid()), dir=RUN) as folder:
         err = os.path.join(folder, "stderr")
         words = ["systemd-run", "--quiet", "--collect", "--unit=" + unit, "--description=" + what, "--service-type=forking"]
         for item in _PROPERTIES + _network() + ("StandardOutput=null", "StandardError=file:" + err):

@@ -2,11 +2,17 @@
 
 import hashlib
 import os
+import shutil
+import time
 from collections import namedtuple
 
 from saltrbd import errors
 
 RUN = "/run/rbd-volumes"
+# What is being made lies there under such a name, with the pid of who makes it behind it.
+BEGUN = (".link.", ".start.")
+# Seconds after which what a dead process began is nobody's; one in a container that shares /run is not seen, and needs less.
+_ABANDONED = 120
 
 
 class Mapping(
@@ -55,12 +61,25 @@ def ensure_link(mapping):
         return path
     os.makedirs(RUN, mode=0o700, exist_ok=True)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    fresh = "{}.{}".format(os.path.join(RUN, ".link"), os.getpid())
+    fresh = os.path.join(RUN, ".link.{}".format(os.getpid()))
     if os.path.lexists(fresh):
         os.unlink(fresh)
     os.symlink(mapping.device, fresh)
     os.replace(fresh, path)
     return path
+
+
+def clear_begun():
+    """Remove what was begun, for a link or the start of a daemon, by a process that was killed over it."""
+    for name in os.listdir(RUN) if os.path.isdir(RUN) else ():
+        path, pid = os.path.join(RUN, name), name.split(".")[2] if name.startswith(BEGUN) else ""
+        if not pid.isdigit() or os.path.exists("/proc/" + pid):
+            continue
+        try:
+            if time.time() - os.lstat(path).st_mtime > _ABANDONED:
+                os.unlink(path) if os.path.islink(path) else shutil.rmtree(path)
+        except FileNotFoundError:
+            pass  # another run was quicker
 
 
 def link_is_right(mapping):

@@ -23,6 +23,23 @@ def state_of(pid):
     return letter, where
 
 
+def stuck(pid):
+    """Return "pid N, state D, in the kernel's FUNCTION" of a process that does not end: of the thread that sleeps in the kernel."""
+    letter, where = state_of(pid)
+    for thread in _threads(pid):
+        found = state_of(thread)
+        if found[0] == "D":
+            letter, where = found
+    return "pid {}, state {}{}".format(pid, letter or "?", ", in the kernel's {}".format(where) if where else "")
+
+
+def _threads(pid):
+    try:
+        return ["{}/task/{}".format(pid, name) for name in os.listdir("/proc/{}/task".format(pid))]
+    except OSError:
+        return []
+
+
 def start_of(pid):
     """Return when a process began, in clock ticks since the boot, or None: with it a pid names one process for certain."""
     try:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import os
 import selectors
 import signal
@@ -9,8 +10,10 @@ import subprocess
 import sys
 import time
 
-from saltrbd import errors
+from saltrbd import errors, proc
 from saltrbd.settings import conf_file, mon_host, monitors_for_people
+
+log = logging.getLogger(__name__)
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 # Seconds in which a worker that is asked to end finishes what it has begun (its own limits are shorter).
@@ -45,10 +48,13 @@ class Worker:
 
     def __init__(self, process, log, settings):
         self._process, self._log = process, log
+        self._program, self._configured = process.args[0], bool(settings.python)
         self.requests, self.answers = process.stdin, process.stdout
         os.set_blocking(self.requests.fileno(), False)
         os.set_blocking(self.answers.fileno(), False)
         self._out, self._in, self._searched, self._eof = bytearray(), bytearray(), 0, False
+        # Whether it has said anything that a worker says.
+        self._heard = False
         self.fsid = None
         # Where the monitors are; what the configuration file says of them comes from the worker, once it has read it.
         self.monitors, self._file = monitors_for_people(settings), not settings.monitors
@@ -106,6 +112,11 @@ class Worker:
         worker = cls(process, log, settings)
         try:
             worker._greet(settings, limit, fence)
+        except errors.RbdError as error:
+            left = worker.kill()
+            if left:
+                raise type(error)(str(error) + left)
+            raise
         except BaseException:
             worker.kill()
             raise
@@ -124,6 +135,8 @@ class Worker:
         self.send({"hello": hello})
         answer = self._first_answer(limit)
         at = "the cluster at {} as client.{}".format(self.monitors, settings.user)
+        if answer is None and not self._heard:
+            raise errors.WorkerDied("The worker process did not start within {:g} s.{}".format(limit, self._what_is_it()))
         if answer is None:
             raise errors.ClusterUnreachable(
                 "Connecting to {} had no answer within {:g} s. Look whether the monitors run, and whether this host reaches them.".format(
@@ -153,8 +166,14 @@ class Worker:
                     if "hello" in answer:
                         return answer["hello"]
                 if self._eof:
-                    raise errors.WorkerDied("The worker process ended before it had connected{}.".format(self.last_words()))
+                    hint = "" if self._heard else self._what_is_it()
+                    raise errors.WorkerDied("The worker process ended before it had connected{}.{}".format(self.last_words(), hint))
         return None
+
+    def _what_is_it(self):
+        """A worker's first line, which comes before anything that can fail or last, did not come: perhaps this is no Python."""
+        named = ", which rbd:python names," if self._configured else ""
+        return " The program {}{} must be a Python 3.6 or newer with the modules rados and rbd.".format(self._program, named)
 
     def last_words(self):
         """Return how the process ended and the end of what it wrote on stderr, to be put into a sentence."""
@@ -217,6 +236,7 @@ class Worker:
                 self._searched = len(self._in)
                 return
             answer = _parsed(bytes(self._in[:end]))
+            self._heard = self._heard or end == 0 or bool(answer)
             del self._in[: end + 1]
             self._searched = 0
             if "monitors" in answer:
@@ -237,13 +257,19 @@ class Worker:
         self.kill()
 
     def kill(self):
-        """End the process now; one that survives SIGKILL (state D) is left, never waited for."""
+        """End the process now, and return an empty text; one that survives SIGKILL (state D) is left, never waited for, and named in
+        the log and in the sentence that is returned."""
+        left = ""
         try:
             self._process.kill()
             self._process.wait(timeout=KILL_WAIT)
-        except (subprocess.TimeoutExpired, OSError):
+        except subprocess.TimeoutExpired:
+            left = " The worker process survives SIGKILL and is left behind: {}.".format(proc.stuck(self.pid))
+            log.warning(left.strip())
+        except OSError:
             pass
         self._close()
+        return left
 
     def abandon(self):
         """In a forked child: give up the parent's worker without touching it."""

@@ -14,7 +14,7 @@ import time
 from collections import namedtuple
 
 from saltrbd import errors
-from saltrbd.proc import state_of
+from saltrbd.proc import stuck
 
 Result = namedtuple("Result", "code out err")
 
@@ -185,12 +185,10 @@ def _ended(argv, process, limit):
     text = "The command '{}' did not end within {:g} s".format(" ".join(argv), limit)
     if _kill(process):
         return text + " and was killed."
-    letter, where = state_of(process.pid)
+    left = stuck(process.pid)
     # Python would wait for the child when it drops the object; this one is init's from now on.
     process.returncode = -signal.SIGKILL
-    return text + "; it survives SIGKILL and is left behind: pid {}, state {}{}. It ends when the storage answers again.".format(
-        process.pid, letter or "?", ", in the kernel's {}".format(where) if where else ""
-    )
+    return text + "; it survives SIGKILL and is left behind: {}. It ends when the storage answers again.".format(left)
 
 
 def _text(file):

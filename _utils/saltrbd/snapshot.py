@@ -154,4 +154,5 @@ def describe(made):
         sentences.append("Filesystem-consistent: {}.".format(", ".join(still)))
     if crash:
         sentences.append("Crash-consistent: {}.".format(", ".join(crash) if len(crash) <= 8 else "{} snapshots".format(len(crash))))
-    return " ".join(sentences)
+    reasons = {"{}: {}".format(name, facts["reason"]) for name, facts in made.items() if facts.get("reason")}
+    return " ".join(sentences + ["{}.".format(text) for text in sorted(reasons)])

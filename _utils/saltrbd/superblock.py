@@ -12,8 +12,8 @@ from saltrbd.run import run
 LENGTH = 4096
 
 # ``size`` is in bytes. ``replay``: a journal waits to be replayed by the next mount (xfs does not say). ``used``: it was mounted
-# since it was made. ``unfinished``: its mkfs did not come to its end.
-Superblock = namedtuple("Superblock", "fs_type uuid label size replay used unfinished")
+# since it was made.
+Superblock = namedtuple("Superblock", "fs_type uuid label size replay used")
 
 
 def parse(data):
@@ -33,14 +33,14 @@ def _ext4(data):
     mounted_at, mounts = struct.unpack_from("<I", data, 44)[0], struct.unpack_from("<H", data, 52)[0]
     replay = bool(incompatible & 0x4)
     used = bool(mounted_at or mounts or replay)
-    return Superblock("ext4", _uuid(data[104:120]), _text(data[120:136]), blocks * block_size, replay, used, False)
+    return Superblock("ext4", _uuid(data[104:120]), _text(data[120:136]), blocks * block_size, replay, used)
 
 
 def _xfs(data):
     block_size, blocks = struct.unpack_from(">IQ", data, 4)
     # mkfs writes no log sequence number into the superblock; the kernel does at the first unmount.
     used = bool(struct.unpack_from(">Q", data, 240)[0])
-    return Superblock("xfs", _uuid(data[32:48]), _text(data[108:120]), blocks * block_size, None, used, bool(data[126]))
+    return Superblock("xfs", _uuid(data[32:48]), _text(data[108:120]), blocks * block_size, None, used)
 
 
 def _uuid(raw):

@@ -13,7 +13,7 @@ _PLACE = {"pool", "namespace"}
 _LAYOUT = {"size", "features", "object_size", "stripe_unit", "stripe_count", "data_pool", "metadata", "config"}
 _MOUNT = {"mount", "fs_type", "mount_options", "persist", "driver", "map_options", "exclusive"}
 VOLUME_KEYS = _PLACE | _LAYOUT | _MOUNT | {"allow_shrink", "restore_from_trash", "label", "mkfs_options", "snapshots"}
-CLONE_KEYS = _PLACE | _LAYOUT | _MOUNT | {"parent", "clone_format", "snapshots"}
+CLONE_KEYS = _PLACE | _LAYOUT | _MOUNT | {"parent", "clone_format", "restore_from_trash", "snapshots"}
 SNAPSHOT_KEYS = {"protected", "consistency"}
 _FLAGS = ("persist", "exclusive", "allow_shrink", "protected")
 

@@ -96,10 +96,9 @@ def test_held_while_the_body_runs(fs_type, size, ceph, mounted):
             writer = subprocess.Popen(words, stderr=subprocess.DEVNULL)
             with pytest.raises(subprocess.TimeoutExpired):
                 writer.wait(timeout=0.3)
-            assert not hold.thawed_early
             body = time.monotonic() - began
         assert writer.wait(timeout=10) == 0
-        assert hold.intact and not hold.thawed_early
+        assert hold.intact
         assert body < hold.seconds[spec] < body + 2
         assert not is_frozen(point)
     no_helper_is_left()
@@ -120,8 +119,7 @@ def test_its_time_is_up(ceph, mounted, cluster, pool):
         while is_frozen(point) and time.monotonic() < until:
             time.sleep(0.1)
         assert not is_frozen(point)
-        assert hold.thawed_early
-    assert not hold.intact and hold.thawed_early
+    assert not hold.intact
     assert 1 <= hold.seconds[spec] < 12
 
 
@@ -142,6 +140,29 @@ def test_what_somebody_else_froze_stays_frozen(ceph, mounted):
         assert is_frozen(point)
     finally:
         tool("fsfreeze", "--unfreeze", point)
+
+
+def test_auto_leaves_what_somebody_else_froze(states, modules, mounted, spec, rbd_cli):
+    """The snapshot is made all the same, and the comment says what it is and why; the others are frozen."""
+    ours, theirs = mounted(name=f"{spec}0"), mounted("xfs", "320M", name=f"{spec}1")
+    tool("fsfreeze", "--freeze", theirs[1])
+    try:
+        images = [str(ours[0]), str(theirs[0])]
+        ran = states.rbd_snapshot.protected("s", images=images)
+        assert ran.result is True, ran.comment
+        why = f"its filesystem on {theirs[1]} could not be frozen (it is frozen already, by somebody else)"
+        assert f"Filesystem-consistent: {ours[0]}@s (frozen for " in ran.comment
+        assert ran.comment.endswith(f" Crash-consistent: {theirs[0]}@s. {theirs[0]}@s: {why}.")
+        made = modules.rbd_snapshot.create([f"{theirs[0]}@t"])
+        assert made == {f"{theirs[0]}@t": {"consistency": "crash", "seconds": None, "reason": why}}
+        assert is_frozen(theirs[1])
+        failed = states.rbd_snapshot.present("u", images=images, consistency="filesystem")
+        assert failed.result is False and "frozen already, by somebody else" in failed.comment
+        assert [item["name"] for item in rbd_cli.json("snap", "ls", images[0])] == ["s"]
+        assert is_frozen(theirs[1])
+    finally:
+        tool("fsfreeze", "--unfreeze", theirs[1])
+    assert not is_frozen(ours[1])
 
 
 def test_all_or_none(ceph, mounted, spec):
@@ -247,8 +268,8 @@ def test_what_is_not_frozen_and_why(ceph, mounted, rbd_cli, spec, tmp_path):
     rbd_cli("create", spec, "--size", "64M")
     bare = specs.parse(spec)
     found = targets(ceph, bare, read_only)
-    assert found[bare] == "it is not mapped on this host" and not found[bare].read_only
-    assert "mounted read-only" in found[read_only] and found[read_only].read_only
+    assert found[bare] == "it is not mapped on this host"
+    assert "mounted read-only" in found[read_only]
     device.map_image(ceph, bare)
     assert targets(ceph, bare)[bare] == "no filesystem of it is mounted on this host"
     for key in ("cachedir", "log_file", "sock_dir", "pidfile", "extension_modules", "conf_file"):

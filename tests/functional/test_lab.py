@@ -84,10 +84,12 @@ def test_clear_leaves_nothing(home, mounted, death):
 
 def test_what_died_is_started_again(home):
     known = lab_cluster.start(home)
+    assert lab_cluster.listens(known)
     lab_cluster.ceph(home, "osd", "pool", "create", "kept")
     for names in (["ceph-mgr"], ["ceph-mon"], ["ceph-mon", "ceph-mgr"]):
         kill(home, *names)
         assert not lab_cluster.healthy(home)
+        assert lab_cluster.listens(known) is ("ceph-mon" not in names)
         assert lab_cluster.start(home) == known
         assert lab_cluster.healthy(home)
     kill(home, "ceph-osd", sign=signal.SIGSTOP)

@@ -251,6 +251,56 @@ def test_a_parent_that_went_since(spec, unchanged, rbd_cli):
     unchanged("rbd_clone.present", f"{spec}-c", parent=f"{spec}@s")
 
 
+# A clone that lies in the trash.
+
+
+def trashed(rbd_cli, spec):
+    pool, _, name = spec.partition("/")
+    return [item["id"] for item in rbd_cli.json("trash", "ls", pool) if item["name"] == name]
+
+
+def test_what_lies_in_the_trash_is_not_passed_over(golden, bare, clone, converges, refuses, rbd_cli):
+    identity = rbd_cli.json("info", clone)["id"]
+    rbd_cli("trash", "mv", clone)
+    told = refuses("rbd_clone.present", clone, parent=golden)
+    assert f"an image of that name lies in the trash (id {identity}). Declare restore_from_trash: True to bring it back" in told
+    assert "must be True, False or an id" in refuses("rbd_clone.present", clone, parent=golden, restore_from_trash=7)
+    told = refuses("rbd_clone.present", clone, parent=bare, restore_from_trash=True)
+    assert f"{clone} is a clone of {golden}, not of {bare} as declared" in told
+    assert trashed(rbd_cli, clone) == [identity]
+    ran = converges("rbd_clone.present", clone, parent=golden, size="16M", restore_from_trash=True)
+    assert ran.changes == changed(clone, image=("in the trash", "present"), size=("8M", "16M"))
+    assert (rbd_cli.json("info", clone)["id"], trashed(rbd_cli, clone)) == (identity, [])
+
+
+def test_a_new_one_beside_the_trash(golden, clone, converges, rbd_cli):
+    identity = rbd_cli.json("info", clone)["id"]
+    rbd_cli("trash", "mv", clone)
+    ran = converges("rbd_clone.present", clone, parent=golden, restore_from_trash=False)
+    assert ran.changes == made(clone, golden, clone_format=1)
+    assert trashed(rbd_cli, clone) == [identity] != [rbd_cli.json("info", clone)["id"]]
+
+
+def test_what_an_earlier_state_moves_to_the_trash_is_there(golden, clone, state_run):
+    """The dry run knows what the real run will find."""
+    sls = f"""
+gone:
+  rbd_image.absent:
+    - name: {clone}
+again:
+  rbd_clone.present:
+    - name: {clone}
+    - parent: {golden}
+"""
+    dry, real = (state_run(sls, test=test) for test in (True, False))
+    assert (dry[0].result, real[0].result) == (None, True)
+    assert dry[1].result is real[1].result is False
+    assert dry[1].comment == real[1].comment and "lies in the trash (id " in real[1].comment
+    sls += "    - restore_from_trash: True\n"
+    again = state_run(sls, test=True)
+    assert again[1].changes == state_run(sls)[1].changes == changed(clone, image=("in the trash", "present"))
+
+
 # The execution module.
 
 

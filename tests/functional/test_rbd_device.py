@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import uuid
 from pathlib import Path
@@ -84,6 +85,28 @@ def test_a_filesystem_lives_on_the_device(states, modules, image, cluster, rbd_c
         ).stdout
     )
     assert rbd_cli.json("status", image)["watchers"] == []
+
+
+def test_what_a_killed_run_left_half_made_is_cleared_away(states, image):
+    """A link and the folder for a daemon's last words, of a process that is dead; those of one that lives stay."""
+    folder = Path("/run/rbd-volumes")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    ended = subprocess.Popen(["true"])
+    ended.wait(timeout=20)
+    left, alive, young = (folder / f".start.{pid}.x" for pid in (ended.pid, os.getpid(), f"{ended.pid}.young"))
+    link = folder / f".link.{ended.pid}"
+    link.symlink_to("/dev/null")
+    for path in (left, alive, young):
+        path.mkdir()
+        (path / "stderr").write_text("last words")
+    for path in (left, alive, link):
+        os.utime(path, (1, 1), follow_symlinks=False)
+    try:
+        assert states.rbd_device.mapped(image).result is True
+        assert [path.name for path in (left, alive, young, link) if os.path.lexists(path)] == [alive.name, young.name]
+    finally:
+        for path in (alive, young):
+            shutil.rmtree(path)
 
 
 def test_a_snapshot_is_mapped_read_only(states, modules, image, rbd_cli, driver):

@@ -196,6 +196,7 @@ def test_what_only_trying_can_tell_leaves_nothing_behind(spec, states, rbd_cli):
     assert "Ceph takes no config rbd_qos_iops_limit = 'many'" in ran.comment
     assert ran.changes == {}
     assert spec.split("/")[1] not in rbd_cli.json("ls", spec.split("/")[0])
+    assert trashed(rbd_cli, spec) == []
 
 
 # Sizes.
@@ -351,6 +352,40 @@ def test_many_changes_at_once(spec, converges, rbd_cli):
     rbd_cli("create", spec, "--size", "8M", "--image-feature", "layering")
     ran = converges("rbd_image.present", spec, size="16M", features=MAPS, metadata={"a": 1}, config={"rbd_cache": False})
     assert set(ran.changes[spec]) == {"size", "features", "metadata.a", "config.rbd_cache"}
+
+
+# Makes an image as the worker does, and gives its name to another one before Ceph refuses its metadata.
+SWAPPED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import images, rbd
+from session import Session, describe
+conf, keyring, pool, image = sys.argv[2:]
+settings = {"conf": conf, "keyring": keyring, "mon_host": "", "user": "admin", "timeout": 30}
+session = Session(settings, lambda **told: None)
+context = session.ioctx(pool)
+
+def swap(handle, metadata, config):
+    rbd.RBD().rename(context, image, image + "-old")
+    rbd.RBD().create(context, image, 1 << 20, old_format=False)
+    raise rbd.InvalidArgument("no such option")
+
+images.annotate = swap
+try:
+    images.image_create(session, None, pool, "", image, 8 << 20)
+except Exception as error:
+    print(*describe(error)[:2])
+"""
+
+
+def test_what_fails_half_way_takes_away_what_it_made_and_nothing_else(spec, cluster, repo, rbd_cli):
+    pool, _, name = spec.partition("/")
+    argv = ["/usr/bin/python3", "-c", SWAPPED, str(repo / "_utils/saltrbd/worker"), cluster.conf, cluster.keyring, pool, name]
+    said = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
+    identity = rbd_cli.json("info", f"{spec}-old")["id"]
+    assert said.startswith("InvalidArgument ")
+    assert f"the new image (id {identity}) is left there: another image has its name by now" in said
+    assert rbd_cli.json("info", spec)["size"] == 1 << 20
 
 
 # Removal, and the trash.

@@ -267,7 +267,7 @@ def test_unprotected_and_absent_of_two_hundred(two_hundred, converges, refuses, 
 
 def test_module(image, modules, rbd_cli, look):
     made = modules.rbd_snapshot.create(f"{image}@a")
-    assert made == {f"{image}@a": {"consistency": "crash", "seconds": None}}
+    assert made == {f"{image}@a": {"consistency": "crash", "seconds": None, "reason": None}}
     modules.rbd_snapshot.create([f"{image}@b", f"{image}@c"], protect=True, consistency="crash")
     assert look(image) == {"a": False, "b": True, "c": True}
     assert sorted(modules.rbd_snapshot.list(image)) == ["a", "b", "c"]

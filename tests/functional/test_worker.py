@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -382,6 +383,65 @@ def test_stopped_worker(make_client, pool):
     assert Counter(type(outcome.error) for outcome in outcomes) == {errors.CephTimeout: 200, type(None): 100}
     assert str(failed(outcomes)[0]).startswith(f"Listing the namespaces of {pool} had no answer within 4 s from the cluster at ")
     assert processes.state(stopped) == ""
+
+
+# A Python for workers of which one thread writes to a file, as soon as it is asked for that, and runs the worker besides.
+STUCK_PYTHON = """#!/usr/bin/python3
+import os, runpy, sys, threading, time
+def write():
+    while not os.path.exists("{go}"):
+        time.sleep(0.05)
+    open("{file}", "w")
+threading.Thread(target=write, daemon=True).start()
+sys.argv = sys.argv[3:]
+sys.path.insert(0, sys.argv[0])
+runpy.run_path(sys.argv[0] + "/__main__.py", run_name="__main__")
+"""
+
+
+@pytest.fixture
+def frozen(tmp_path):
+    """A filesystem that stands still: who writes to it sleeps in the kernel, and SIGKILL does not wake it."""
+    disk, point = tmp_path / "disk", tmp_path / "point"
+    point.mkdir()
+    with disk.open("wb") as file:
+        file.truncate(16 << 20)
+    subprocess.run(["mkfs.ext4", "-q", disk], check=True, timeout=60)
+    subprocess.run(["mount", "-o", "loop", disk, point], check=True, timeout=60)
+    subprocess.run(["fsfreeze", "--freeze", point], check=True, timeout=60)
+    yield point
+    subprocess.run(["fsfreeze", "--unfreeze", point], check=True, timeout=60)
+    for _ in range(100):
+        if subprocess.run(["umount", point], timeout=60).returncode == 0:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{point} cannot be unmounted")
+
+
+@pytest.mark.parametrize("when", ["at its start", "in a call"])
+def test_a_worker_that_survives_sigkill_is_left_and_named(when, make_client, frozen, tmp_path, pool, caplog):
+    python = tmp_path / "python"
+    python.write_text(STUCK_PYTHON.format(go=tmp_path / "go", file=frozen / "file"))
+    if when == "at its start":
+        python.write_text(f"#!/bin/sh\nexec dd if=/dev/zero of={frozen}/file bs=1 count=1\n")
+    python.chmod(0o755)
+    ceph = make_client(python=str(python), timeout=10 if when == "in a call" else 2)
+    if when == "in a call":
+        assert ceph.call("image_list", pool=pool) is not None
+        ceph.settings = ceph.settings._replace(timeout=2, python="")
+        pid = ceph._worker.pid
+        (tmp_path / "go").touch()
+        until(lambda: any(processes.state(f"{pid}/task/{task}") == "D" for task in os.listdir(f"/proc/{pid}/task")), 5, "it sleeps")
+        os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(errors.RbdError) as caught:
+        ceph.call("image_create", pool=pool, image=f"left-{uuid.uuid4().hex[:6]}", size=8 << 20)
+    assert time.monotonic() - began < 2 + 2 + 5
+    (said,) = re.findall(r"The worker process survives SIGKILL and is left behind: pid \d+, state D[^.]*\.", str(caught.value))
+    assert said in caplog.messages
+    if when == "in a call":
+        assert f"pid {pid}," in said and "a new worker finds no such image" in str(caught.value)
+        assert ceph.call("image_list", pool=pool) is not None
 
 
 def test_session_that_is_shut_out(ceph, ceph_cli, make_images):

@@ -3,6 +3,7 @@
 Each case really takes something away, in a mount namespace or by dropping a capability.
 """
 
+import json
 import subprocess
 
 import pytest
@@ -72,6 +73,22 @@ def test_down_and_status_where_it_never_was(lab):
     assert (down.returncode, down.stdout) == (0, "The lab is down; it was never up here.\n")
     status = lab(command="status")
     assert (status.returncode, status.stdout) == (1, "The lab is not running; ./lab up starts it.\n")
+
+
+@pytest.mark.parametrize("words", [[], ["-c", "ceph -s"]])
+def test_a_shell_for_a_cluster_that_does_not_run(words, repo, tmp_path):
+    """It was up, and its daemons ended: Ceph's commands would wait for its monitor for five minutes."""
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster/facts.json").write_text(json.dumps({"monitors": ["127.0.0.1:1"], "conf": "/nowhere"}))
+    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "RBD_LAB_HOME": str(tmp_path)}
+    said = subprocess.run([repo / "lab", "shell", *words], env=env, capture_output=True, text=True, timeout=20)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr == "The lab's cluster is not running: no monitor listens at 127.0.0.1:1. ./lab up brings it up again.\n"
+
+
+def test_a_shell_where_it_never_was_up(lab):
+    said = lab(command="shell")
+    assert (said.returncode, said.stderr) == (1, "The lab is not running; start it with ./lab up.\n")
 
 
 @pytest.mark.parametrize("command", ["frobnicate", "-x"])

@@ -113,19 +113,24 @@ def test_no_such_python():
     assert "(/nowhere/python3: No such file or directory)" in refusal(errors.NoBindings, python="/nowhere/python3")
 
 
-def test_not_a_python(script):
+def test_not_a_python(script, tmp_path):
     said = refusal(errors.WorkerDied, python=script("echo '{\"hello\": 1'; echo what is this >&2; exit 3\n"))
-    assert said == "The worker process ended before it had connected with code 3; its last words: what is this."
+    assert said == (
+        "The worker process ended before it had connected with code 3; its last words: what is this. "
+        f"The program {tmp_path}/program, which rbd:python names, must be a Python 3.6 or newer with the modules rados and rbd."
+    )
+    assert "The program /bin/true, which rbd:python names, must be a Python" in refusal(errors.WorkerDied, python="/bin/true")
 
 
 def test_killed_while_it_starts(script):
-    assert refusal(errors.WorkerDied, python=script("kill -9 $$\n")) == ("The worker process ended before it had connected by SIGKILL.")
+    said = refusal(errors.WorkerDied, python=script("kill -9 $$\n"))
+    assert said.startswith("The worker process ended before it had connected by SIGKILL. The program /")
 
 
 def test_a_python_that_hangs(script):
     began = time.monotonic()
-    said = refusal(errors.ClusterUnreachable, python=script("exec sleep 60\n"))
-    assert "had no answer within 1 s" in said
+    said = refusal(errors.WorkerDied, python=script("exec sleep 60\n"))
+    assert said.startswith("The worker process did not start within 1 s. The program /") and "which rbd:python names" in said
     assert time.monotonic() - began < 3
 
 

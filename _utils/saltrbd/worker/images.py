@@ -4,7 +4,7 @@ import re
 
 import rados
 import rbd
-from session import WorkerError
+from session import WorkerError, describe
 
 FEATURES = {
     "layering": 1,
@@ -236,13 +236,34 @@ def image_create(
 
 def finish(session, pool, namespace, image, metadata, config):
     """Annotate the image that was just made and return its id; where Ceph refuses that, the new image goes again."""
-    try:
-        with session.image(pool, namespace, image, write=bool(metadata or config)) as handle:
+    with session.image(pool, namespace, image, write=bool(metadata or config)) as handle:
+        made = handle.id()
+        try:
             annotate(handle, metadata, config)
-            return {"id": handle.id()}
-    except (rbd.Error, WorkerError):
-        rbd.RBD().remove(session.ioctx(pool, namespace), image)
-        raise
+            return {"id": made}
+        except (rbd.Error, WorkerError) as error:
+            failure = error
+    left = _take_back(session, pool, namespace, image, made)
+    if left:
+        name, message, facts = describe(failure)
+        raise WorkerError(name, "{}; the new image (id {}) is left there: {}".format(message.rstrip("."), made, left), **facts)
+    raise failure
+
+
+def _take_back(session, pool, namespace, image, image_id):
+    """Remove the image with this id, and return why it is still there, None where it is gone.
+
+    librbd removes by name alone, which may be another image's by now. So it goes to the trash, where its id is what counts.
+    """
+    try:
+        with session.image(pool, namespace, image) as handle:
+            if handle.id() != image_id:
+                return "another image has its name by now"
+        rbd.RBD().trash_move(session.ioctx(pool, namespace), image, 0)
+        rbd.RBD().trash_remove(session.ioctx(pool, namespace), image_id, True)
+    except (rbd.Error, rados.Error, WorkerError) as error:
+        return describe(error)[1]
+    return None
 
 
 def check_data_pool(session, data_pool):

@@ -28,14 +28,8 @@ def trash_restore(session, report, pool, namespace, image, image_id, snapshot=""
     rbd.RBD().trash_restore(session.ioctx(pool, namespace), image_id, image)
 
 
-def trash_remove(session, report, pool, namespace, image, image_id, force=False, snapshot=""):
-    """Remove for good what lies in the trash under this id."""
-    rbd.RBD().trash_remove(session.ioctx(pool, namespace), image_id, force, on_progress=lambda done, total: report(done / max(total, 1)))
-
-
 OPERATIONS = {
     "trash_list": trash_list,
     "trash_move": trash_move,
     "trash_restore": trash_restore,
-    "trash_remove": trash_remove,
 }
