@@ -1,11 +1,15 @@
 """Real states and execution modules of this checkout, run by Salt's own loaders against the real cluster."""
 
+import hashlib
 import json
 import operator
 import os
+import subprocess
 import uuid
 
 import pytest
+from image_checks import held, other_client, start_client  # noqa: F401 -- fixtures, as the next ones
+from worker_watch import ceph, make_client, make_images, make_user  # noqa: F401
 
 from labkit import cleanup as lab_cleanup
 from labkit import cluster as lab_cluster
@@ -102,6 +106,30 @@ def modules(loaders):
 def states(loaders):
     """States, each run by itself through Salt: ``states.rbd_image.present(spec, size="8M", test=True)``."""
     return loaders.states
+
+
+@pytest.fixture(scope="module")
+def other_pool(make_pool, rbd_cli):
+    """Another pool, with the namespace n."""
+    other = make_pool()
+    rbd_cli("namespace", "create", f"{other}/n")
+    return other
+
+
+@pytest.fixture
+def digest(cluster):
+    """The sha256 of an image's content, read through librbd: ``digest(spec)``."""
+
+    def read(spec):
+        argv = ["rbd", "--conf", cluster.conf, "--id", cluster.user, "--keyring", cluster.keyring, "export", "--no-progress", spec, "-"]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+            found = hashlib.sha256()
+            for piece in iter(lambda: process.stdout.read(1 << 20), b""):
+                found.update(piece)
+        assert process.returncode == 0
+        return found.hexdigest()
+
+    return read
 
 
 class StateRun:

@@ -6,18 +6,16 @@ answers, which is the worse case.
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from faults import SLACK, children, lasts, left_behind, lock_held_by_stopped_client, stopped, stopped_when, words_of_children
 from saltrbd import errors, spec
 from saltrbd.client import Client
 from worker_watch import chosen, gone, until, workers
@@ -25,9 +23,6 @@ from worker_watch import chosen, gone, until, workers
 from labkit import cleanup as lab_cleanup
 from labkit import cluster as lab_cluster
 from labkit import processes
-
-# What a busy machine may add to a limit.
-SLACK = 6
 
 
 @pytest.fixture(scope="module")
@@ -68,45 +63,6 @@ def images(make_client):
     requests = [("image_create", dict(one.where(), size=8 << 20)) for one in found]
     assert [outcome.error for outcome in make_client(timeout=60).batch(requests)] == [None] * 40
     return found
-
-
-@contextmanager
-def stopped(cluster, daemon):
-    """Stop a daemon for a while."""
-    pid = lab_cluster.daemons(cluster.folder)[daemon]
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield pid
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
-@contextmanager
-def lasts(least, most):
-    began = time.monotonic()
-    yield
-    took = time.monotonic() - began
-    assert least - 0.1 <= took <= most + SLACK, f"took {took:.1f} s"
-
-
-@contextmanager
-def lock_held_by_stopped_client(cluster, image):
-    """Another client holds the image's exclusive lock and does not answer."""
-    code = (
-        "import rados, rbd, sys, time\n"
-        "session = rados.Rados(conffile=sys.argv[1], conf={'keyring': sys.argv[2]}); session.connect()\n"
-        "image = rbd.Image(session.open_ioctx(sys.argv[3]), sys.argv[4]); image.write(b'x', 0); image.flush()\n"
-        "print(session.get_addrs(), flush=True); time.sleep(600)\n"
-    )
-    argv = ["/usr/bin/python3", "-c", code, cluster.conf, cluster.keyring, image.pool, image.image]
-    holder = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-    try:
-        address = holder.stdout.readline().strip()
-        os.kill(holder.pid, signal.SIGSTOP)
-        yield holder, address
-    finally:
-        holder.kill()
-        holder.communicate()
 
 
 def snapshots(images, name):
@@ -295,49 +251,6 @@ def test_a_run_of_states(sick, images, sick_pillar, make_minion_config, daemon):
 
 
 # Filesystems
-
-
-@contextmanager
-def stopped_when(cluster, seen):
-    """Stop the OSD in the moment in which ``seen()`` holds."""
-    osd, over, happened = lab_cluster.daemons(cluster.folder)["ceph-osd"], threading.Event(), []
-
-    def watch():
-        while not over.is_set() and not happened:
-            if seen():
-                os.kill(osd, signal.SIGSTOP)
-                happened.append(time.monotonic())
-            time.sleep(0.002)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield happened
-    finally:
-        over.set()
-        watcher.join()
-        os.kill(osd, signal.SIGCONT)
-
-
-def children(name):
-    """The pids of this process's children that run a program."""
-    found = []
-    for path in Path("/proc/self/task").glob("*/children"):
-        found += [int(pid) for pid in path.read_text().split()]
-    return [pid for pid in found if os.path.basename((processes.arguments(pid) or [""])[0]) == name]
-
-
-def words_of_children():
-    """Every argument of every child of this process."""
-    found = []
-    for path in Path("/proc/self/task").glob("*/children"):
-        found += [word for pid in path.read_text().split() for word in processes.arguments(int(pid))]
-    return found
-
-
-def left_behind(comment):
-    """The pids that a sentence names as left behind."""
-    return [int(pid) for pid in re.findall(r"pid (\d+)", comment)]
 
 
 @pytest.fixture

@@ -1,27 +1,14 @@
 """rbd_clone.present on the real cluster, dry and for real; the rbd command looks on independently."""
 
 import pytest
+from image_checks import M, changed, trashed
 from salt.exceptions import CommandExecutionError
 from saltrbd.errors import ImageExists
-
-M = 1 << 20
 
 
 def made(name, parent, size="8M", **fields):
     fields = {"image": "present", "size": size, "parent": parent, **fields}
     return {name: {key: {"old": None, "new": value} for key, value in fields.items()}}
-
-
-def changed(name, **fields):
-    return {name: {key: {"old": old, "new": new} for key, (old, new) in fields.items()}}
-
-
-@pytest.fixture(scope="module")
-def other_pool(make_pool, rbd_cli):
-    """Another pool, with the namespace n."""
-    other = make_pool()
-    rbd_cli("namespace", "create", f"{other}/n")
-    return other
 
 
 @pytest.fixture(scope="module")
@@ -252,11 +239,6 @@ def test_a_parent_that_went_since(spec, unchanged, rbd_cli):
 
 
 # A clone that lies in the trash.
-
-
-def trashed(rbd_cli, spec):
-    pool, _, name = spec.partition("/")
-    return [item["id"] for item in rbd_cli.json("trash", "ls", pool) if item["name"] == name]
 
 
 def test_what_lies_in_the_trash_is_not_passed_over(golden, bare, clone, converges, refuses, rbd_cli):

@@ -13,14 +13,6 @@ PROTECTED = {"protected": {"old": None, "new": True}}
 REMOVED = {"snapshot": {"old": "present", "new": None}}
 
 
-@pytest.fixture(scope="module")
-def other_pool(make_pool, rbd_cli):
-    """Another pool, with the namespace n."""
-    other = make_pool()
-    rbd_cli("namespace", "create", f"{other}/n")
-    return other
-
-
 @pytest.fixture
 def image(spec, rbd_cli):
     rbd_cli("create", spec, "--size", "8M")

@@ -1,9 +1,7 @@
 """What a review of the safety rules found, on the real cluster; what takes a second host is in test_two_clients."""
 
-import hashlib
 import json
 import os
-import subprocess
 import time
 import uuid
 
@@ -19,18 +17,6 @@ def image(rbd_cli, spec):
     """An empty image of 64 MiB."""
     rbd_cli("create", spec, "--size", "64M")
     return spec
-
-
-@pytest.fixture
-def content(cluster):
-    """The sha256 of an image's content, read by the rbd command: ``content(spec)``."""
-
-    def read(spec):
-        where = ["--conf", cluster.conf, "--id", cluster.user, "--keyring", cluster.keyring]
-        argv = ["rbd", *where, "export", "--no-progress", spec, "-"]
-        return hashlib.sha256(subprocess.run(argv, capture_output=True, check=True, timeout=60).stdout).hexdigest()
-
-    return read
 
 
 @pytest.fixture
@@ -56,7 +42,7 @@ def names(rbd_cli, image):
 
 
 @pytest.mark.parametrize(("before", "refuses"), [(100, True), (-120, False)])
-def test_the_mark_of_a_killed_mkfs_covers_what_that_mkfs_can_have_written(before, refuses, states, modules, image, content):
+def test_the_mark_of_a_killed_mkfs_covers_what_that_mkfs_can_have_written(before, refuses, states, modules, image, digest):
     """Somebody uses the device without a filesystem, and a mkfs of ours was killed on it: ``before`` is how much longer ago than a
     mkfs can take (in seconds; librbd keeps the time of a write to the minute)."""
     assert states.rbd_device.mapped(image).result is True
@@ -67,7 +53,7 @@ def test_the_mark_of_a_killed_mkfs_covers_what_that_mkfs_can_have_written(before
         device.seek(20 << 20)
         device.write(os.urandom(1 << 20))
         os.fsync(device.fileno())
-    kept = content(image)
+    kept = digest(image)
     if not refuses:
         made = both(states.rbd_filesystem.formatted, image, fs_type="ext4")
         assert made.changes[image]["filesystem"] == {"old": "what a killed mkfs.ext4 left", "new": "ext4"}
@@ -75,7 +61,7 @@ def test_the_mark_of_a_killed_mkfs_covers_what_that_mkfs_can_have_written(before
     assert "librbd knows of data in it" in refused(states.rbd_filesystem.formatted, image, fs_type="ext4")
     with pytest.raises(errors.NotBlank, match="librbd knows of data in it"):
         modules.rbd_filesystem.format(image, fs_type="ext4")
-    assert content(image) == kept
+    assert digest(image) == kept
 
 
 @pytest.mark.parametrize("trash", [True, False])
