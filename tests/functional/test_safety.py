@@ -1,4 +1,4 @@
-"""What a review of the safety rules found, on the real cluster; what takes a second host is in test_two_clients."""
+"""The safety rules on the real cluster, as far as no other file has them; what takes a second host is in test_two_clients."""
 
 import json
 import os
