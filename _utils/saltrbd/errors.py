@@ -168,6 +168,18 @@ def by_name(name):
     return CephError
 
 
+class ServerNotRunning(RbdError):
+    """No PostgreSQL server runs on the data folder, or it does not answer."""
+
+
+class QueryFailed(RbdError):
+    """PostgreSQL refused a statement; the message has its words, and never a password."""
+
+
+class InvalidArchive(RbdError):
+    """The archive of binaries is missing, is not the one that was declared, or holds no PostgreSQL."""
+
+
 def quoted(value):
     """Return ``repr(value)`` for a message: at most 100 characters, printable, and never an error of its own."""
     try:

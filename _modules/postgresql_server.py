@@ -1,0 +1,244 @@
+"""
+The PostgreSQL server of this node, as the pillar's ``postgresql:`` declares it: where it lies, what it says, how it is changed.
+
+Every function works on the pillar's own server and as the operating system's user postgres.
+"""
+
+import os
+
+from saltrbd.errors import CommandFailed, InvalidPillar, RbdError
+from saltrbd.postgresql import archive, certificate, configuration, pillar, server
+from saltrbd.settings import plain
+
+__virtualname__ = "postgresql_server"
+
+# initdb with checksums writes some 40 MiB; a busy disk takes its time.
+INITDB_TIMEOUT = 600
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def _place():
+    return pillar.read(plain(__pillar__.get("postgresql") or {}), __grains__)
+
+
+def layout():
+    """
+    Return what the pillar declares with all that follows from it for this system: places, packages, settings, rules.
+
+    ``mistakes`` is a text with every mistake of the pillar, or None; with mistakes there is nothing else. No password is in it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' postgresql_server.layout
+    """
+    try:
+        return dict(_place(), mistakes=None)
+    except RbdError as error:
+        return {"mistakes": str(error)}
+
+
+def running():
+    """
+    Return pid, start (seconds since 1970), port and socket folder of the server, or None where none runs.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' postgresql_server.running
+    """
+    found = server.running(_place()["data_dir"])
+    return dict(found._asdict()) if found else None
+
+
+def version():
+    """
+    Return what ``SELECT version()`` says. Raises ServerNotRunning.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' postgresql_server.version
+    """
+    return server.rows(_place(), "SELECT version()")[0]["version"]
+
+
+def archive_installed():
+    """
+    Return the SHA-256 of the archive that the server's programs came from, or an empty text.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' postgresql_server.archive_installed
+    """
+    return archive.installed(_place())
+
+
+def install_archive():
+    """
+    Unpack the pillar's ``postgresql:archive``. Raises InvalidArchive where it is not the declared one.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' postgresql_server.install_archive
+    """
+    place = _place()
+    source = place["archive"]["source"]
+    path = source if source.startswith("/") else __salt__["cp.cache_file"](source, source_hash="sha256=" + place["archive"]["sha256"])
+    archive.install(place, path)
+    return archive.installed(place)
+
+
+def cluster_version():
+    """
+    Return the version of the cluster in the data folder, or an empty text where there is none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' postgresql_server.cluster_version
+    """
+    return server.initialised(_place()["data_dir"])
+
+
+def initdb():
+    """
+    Make the cluster. An existing one is an error of initdb's. Raises CommandFailed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' postgresql_server.initdb
+    """
+    place = _place()
+    options = ["--encoding=" + place["encoding"], "--locale=" + place["locale"]]
+    options += ["--auth-local=peer", "--auth-host={}".format("scram-sha-256" if place["scram"] else "md5")]
+    options += ["--data-checksums"] if place["data_checksums"] else []
+    argv, env = list(place["initdb"]), {}
+    if argv[0].endswith("pg_createcluster"):
+        own = ["--encoding=" + place["encoding"], "--locale=" + place["locale"], "--port={}".format(place["port"])]
+        argv[1:1] = own
+        argv += ["--"] + options[2:]
+    elif place["initdb_user"] == "root":
+        env = {"PGSETUP_INITDB_OPTIONS": " ".join(options)}
+    else:
+        argv += options
+    code, out, err = _run(argv, env, place["initdb_user"])
+    if code:
+        raise CommandFailed("{} ended with exit code {}: {}".format(argv[0], code, (err or out).strip()[-500:]))
+    return server.initialised(place["data_dir"])
+
+
+def _run(argv, env, user):
+    for name, value in env.items():
+        argv = ["/usr/bin/env", "{}={}".format(name, value), *argv]
+    return server.run(argv, INITDB_TIMEOUT, user=user)
+
+
+def plan_certificate():
+    """
+    Return the changes that the certificate's files need, empty where they are as declared.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' postgresql_server.plan_certificate
+    """
+    return certificate.plan(_place(), _tls())
+
+
+def write_certificate():
+    """
+    Write certificate and key, the pillar's or self-signed ones for this host's names and addresses.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' postgresql_server.write_certificate
+    """
+    names = [__grains__.get("fqdn") or __grains__["id"], __grains__.get("host") or "localhost", "localhost"]
+    addresses = [*(__grains__.get("ipv4") or []), *(__grains__.get("ipv6") or [])]
+    certificate.write(_place(), _tls(), list(dict.fromkeys([*names, *addresses])))
+    return True
+
+
+def _tls():
+    return plain((__pillar__.get("postgresql") or {}).get("tls") or {})
+
+
+def plan_configuration():
+    """
+    Return how the configuration differs from the declared one: changes, action (reload, restart or none), why, refusals.
+
+    Raises Refused where the server would not take it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' postgresql_server.plan_configuration
+    """
+    place = _place()
+    wanted = configuration.plan(place, configuration.found(place), configuration.live(place))
+    configuration.check(place, wanted)
+    return dict(wanted._asdict())
+
+
+def configure():
+    """
+    Write the configuration; a running server reloads it, or is restarted once where a setting needs that.
+
+    Returns the plan that was carried out, as ``plan_configuration`` does. Raises Refused, CommandFailed or NotConverged.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' postgresql_server.configure
+    """
+    place = _place()
+    wanted = configuration.plan(place, configuration.found(place), configuration.live(place))
+    configuration.check(place, wanted)
+    configuration.write(place, wanted.changes)
+    if wanted.action == "restart":
+        __salt__["service.restart"](place["service"])
+    elif wanted.action == "reload":
+        configuration.reload(place)
+    if wanted.action:
+        configuration.confirm(place, wanted.action == "restart")
+    return dict(wanted._asdict())
+
+
+def remove_data():
+    """
+    Remove the cluster: data, its configuration and Salt's certificate. Only where the pillar says ``postgresql:remove_data: true``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' postgresql_server.remove_data
+    """
+    place = _place()
+    if not place["remove_data"]:
+        raise InvalidPillar("The cluster in {} stays: postgresql:remove_data is not true.".format(place["data_dir"]))
+    if server.running(place["data_dir"]):
+        raise CommandFailed("The cluster in {} stays: its server runs.".format(place["data_dir"]))
+    removed = [folder for folder in dict.fromkeys([place["data_dir"], place["conf_dir"]]) if os.path.isdir(folder)]
+    for folder in removed:
+        __salt__["file.remove"](folder)
+    return removed

@@ -1,0 +1,29 @@
+# The cluster, then its certificate and configuration, before it is started for the first time.
+{% from 'postgresql/layout.jinja' import pg with context %}
+include:
+  - postgresql.programs
+{% if not pg.mistakes %}
+
+postgresql cluster:
+  postgresql_server.initialised:
+    - require:
+        - pkg: postgresql packages
+{% if pg.source == 'archive' %}
+        - postgresql_server: postgresql programs
+        - user: postgresql user
+{% endif %}
+
+{% if pg.tls.enabled %}
+postgresql certificate:
+  postgresql_server.certificate:
+    - require:
+        - postgresql_server: postgresql cluster
+    - require_in:
+        - postgresql_server: postgresql configuration
+{% endif %}
+
+postgresql configuration:
+  postgresql_server.configured:
+    - require:
+        - postgresql_server: postgresql cluster
+{% endif %}

@@ -1,0 +1,29 @@
+# The repository and the packages, or the archive with the user and the unit that no package brings.
+{% from 'postgresql/layout.jinja' import pg with context %}
+include:
+  - postgresql.supported
+{% if not pg.mistakes %}
+{% if pg.source == 'pgdg' %}
+  - postgresql.repository
+{% elif pg.source == 'archive' %}
+  - postgresql.archive
+{% endif %}
+
+{% if pg.family == 'Debian' and pg.source != 'archive' %}
+# The cluster is made by the state for it, with the declared locale, and not by the package.
+/etc/postgresql-common/createcluster.d/salt.conf:
+  file.managed:
+    - contents: create_main_cluster = false
+    - makedirs: True
+    - require:
+        - postgresql_server: postgresql is supported here
+    - require_in:
+        - pkg: postgresql packages
+{% endif %}
+
+postgresql packages:
+  pkg.installed:
+    - pkgs: {{ pg.packages | json }}
+    - require:
+        - postgresql_server: postgresql is supported here
+{% endif %}
