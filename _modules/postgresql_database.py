@@ -2,9 +2,9 @@
 Databases of this node's PostgreSQL server, with their owners and extensions.
 """
 
+from saltrbd import settings
 from saltrbd.errors import NotConverged
 from saltrbd.postgresql import databases, pillar
-from saltrbd.settings import plain
 
 __virtualname__ = "postgresql_database"
 
@@ -14,7 +14,7 @@ def __virtual__():
 
 
 def _place():
-    return pillar.read(plain(__pillar__.get("postgresql") or {}), __grains__)
+    return pillar.read(settings.plain(__pillar__.get("postgresql") or {}), __grains__)
 
 
 def info(name):

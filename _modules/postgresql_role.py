@@ -2,9 +2,9 @@
 Roles of this node's PostgreSQL server. Passwords come from the pillar (``postgresql:roles:NAME:password``) and are never shown or logged.
 """
 
+from saltrbd import settings
 from saltrbd.errors import NotConverged
 from saltrbd.postgresql import pillar, roles
-from saltrbd.settings import plain
 
 __virtualname__ = "postgresql_role"
 
@@ -14,7 +14,7 @@ def __virtual__():
 
 
 def _place():
-    return pillar.read(plain(__pillar__.get("postgresql") or {}), __grains__)
+    return pillar.read(settings.plain(__pillar__.get("postgresql") or {}), __grains__)
 
 
 def _password(name):

@@ -6,9 +6,9 @@ Every function works on the pillar's own server and as the operating system's us
 
 import os
 
+from saltrbd import settings
 from saltrbd.errors import CommandFailed, InvalidPillar, RbdError
 from saltrbd.postgresql import archive, certificate, configuration, pillar, server
-from saltrbd.settings import plain
 
 __virtualname__ = "postgresql_server"
 
@@ -21,7 +21,7 @@ def __virtual__():
 
 
 def _place():
-    return pillar.read(plain(__pillar__.get("postgresql") or {}), __grains__)
+    return pillar.read(settings.plain(__pillar__.get("postgresql") or {}), __grains__)
 
 
 def layout():
@@ -177,7 +177,7 @@ def write_certificate():
 
 
 def _tls():
-    return plain((__pillar__.get("postgresql") or {}).get("tls") or {})
+    return settings.plain((__pillar__.get("postgresql") or {}).get("tls") or {})
 
 
 def plan_configuration():

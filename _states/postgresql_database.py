@@ -9,7 +9,7 @@ Databases of this node's PostgreSQL server as desired state.
         - extensions: [hstore]
 """
 
-from saltrbd.errors import RbdError
+from saltrbd import errors
 
 __virtualname__ = "postgresql_database"
 
@@ -38,7 +38,7 @@ def present(name, owner="postgres", encoding="UTF8", locale="C", extensions=None
             return dict(ret, changes=__salt__["postgresql_database.apply"](name, declared))
         there = __salt__["postgresql_server.running"]() is not None
         changes = __salt__["postgresql_database.plan"](name, declared, there)
-    except RbdError as error:
+    except errors.RbdError as error:
         return dict(ret, result=False, comment="The database {} is not as declared. {}".format(name, error))
     if not changes:
         return ret

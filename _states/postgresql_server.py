@@ -13,7 +13,7 @@ The PostgreSQL server of this node as desired state. What is desired stands in t
             - postgresql_server: the cluster
 """
 
-from saltrbd.errors import RbdError
+from saltrbd import errors
 
 __virtualname__ = "postgresql_server"
 
@@ -33,7 +33,7 @@ def _state(name, look, act, done, would):
             return dict(ret, result=None, changes=changes, comment=would)
         act()
         left = look()
-    except RbdError as error:
+    except errors.RbdError as error:
         return dict(ret, result=False, comment=str(error))
     if left:
         return dict(
@@ -134,7 +134,7 @@ def configured(name):
     try:
         wanted = plan() if __opts__["test"] else __salt__["postgresql_server.configure"]()
         left = None if __opts__["test"] else plan()
-    except RbdError as error:
+    except errors.RbdError as error:
         return dict(ret, result=False, comment=str(error))
     told = "{} of the server".format(wanted["action"]) if wanted["action"] else "no reload"
     why = " {}; systemctl restart does it.".format(wanted["why"]) if wanted["why"] and wanted["action"] != "restart" else ""

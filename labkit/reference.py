@@ -23,7 +23,7 @@ def text(repo=REPO):
     ]
     for title, folder in (("States", "_states"), ("Execution modules", "_modules")):
         parts.append(f"# {title}")
-        for path in sorted((repo / folder).glob("rbd_*.py")):
+        for path in sorted((repo / folder).glob("*.py")):
             parts += _module(path)
     return "\n\n".join(parts) + "\n"
 

@@ -20,7 +20,7 @@ _FOLDER = os.path.dirname(os.path.abspath(__file__))
 def _files():
     """What the package's own files are now: {path: (time of the last change, size)}."""
     found = {}
-    for folder in (_FOLDER, os.path.join(_FOLDER, "worker")):
+    for folder in (_FOLDER, *(os.path.join(_FOLDER, name) for name in ("postgresql", "worker"))):
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.endswith(".py"):

@@ -34,8 +34,6 @@ postgresql data folder:
     - makedirs: True
     - require:
         - user: postgresql user
-    - require_in:
-        - postgresql_server: postgresql cluster
 
 postgresql unit:
   file.managed:
@@ -49,6 +47,4 @@ postgresql unit:
     - mode: '0644'
     - require:
         - postgresql_server: postgresql programs
-    - require_in:
-        - service: postgresql server
 {% endif %}

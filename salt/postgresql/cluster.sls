@@ -10,7 +10,7 @@ postgresql cluster:
         - pkg: postgresql packages
 {% if pg.source == 'archive' %}
         - postgresql_server: postgresql programs
-        - user: postgresql user
+        - file: postgresql data folder
 {% endif %}
 
 {% if pg.tls.enabled %}

@@ -17,8 +17,6 @@ include:
     - makedirs: True
     - require:
         - postgresql_server: postgresql is supported here
-    - require_in:
-        - pkg: postgresql packages
 {% endif %}
 
 postgresql packages:
@@ -26,4 +24,10 @@ postgresql packages:
     - pkgs: {{ pg.packages | json }}
     - require:
         - postgresql_server: postgresql is supported here
+{% if pg.source == 'pgdg' %}
+        - pkgrepo: postgresql repository
+{% endif %}
+{% if pg.family == 'Debian' and pg.source != 'archive' %}
+        - file: /etc/postgresql-common/createcluster.d/salt.conf
+{% endif %}
 {% endif %}

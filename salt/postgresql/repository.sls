@@ -38,6 +38,4 @@ postgresql repository:
 {% endif %}
     - require:
         - file: postgresql repository key
-    - require_in:
-        - pkg: postgresql packages
 {% endif %}

@@ -10,4 +10,7 @@ postgresql server:
     - enable: True
     - require:
         - postgresql_server: postgresql configuration
+{% if pg.source == 'archive' %}
+        - file: postgresql unit
+{% endif %}
 {% endif %}

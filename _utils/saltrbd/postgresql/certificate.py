@@ -38,10 +38,16 @@ def _stale(tls, now):
     if not files.as_declared(tls["key"]):
         return "a key that others can read"
     try:
-        left = _x509().load_pem_x509_certificate(text.encode()).not_valid_after - now
+        left = _end(_x509().load_pem_x509_certificate(text.encode())) - now
     except ValueError:
         return "not readable"
     return "ends in {} days".format(left.days) if left.days < RENEW_DAYS else ""
+
+
+def _end(found):
+    """The last moment of a certificate, in UTC; newer cryptography has it with its time zone."""
+    aware = getattr(found, "not_valid_after_utc", None)
+    return found.not_valid_after if aware is None else aware.replace(tzinfo=None)
 
 
 def write(place, given, names):

@@ -5,6 +5,7 @@ a run that was interrupted between the writing and the reload is made up for by 
 """
 
 import os
+import re
 import tempfile
 import time
 from collections import namedtuple
@@ -17,6 +18,9 @@ Plan = namedtuple("Plan", "changes action why refusals")
 
 # Seconds until a server that was told to has read its files.
 RELOAD_WAIT = 15
+
+# What a server's log begins with.
+_LEVEL = re.compile(r"^.*?\b(LOG|FATAL|ERROR|HINT|DETAIL): +")
 
 _FACTS = """
 SELECT name, reset_val AS setting, unit, vartype, context, pending_restart, sourcefile FROM pg_settings
@@ -52,7 +56,8 @@ def live(place):
         late += [place["tls"][key] for key in ("certificate", "key", "ca")]
     watched = [*paths(place).values(), *(place["tls"][key] for key in ("certificate", "key", "ca"))]
     return {
-        "settings": {row["name"]: row for row in server.rows(place, _FACTS)},
+        # TimeZone, DateStyle and IntervalStyle are written so there; names have no case.
+        "settings": {row["name"].lower(): row for row in server.rows(place, _FACTS)},
         "loaded": times["loaded"],
         "started": times["started"],
         "written": files.modified(watched),
@@ -75,19 +80,19 @@ def plan(place, known, running):
             changes[name] = {"old": known[name], "new": place[name]}
     if running is None:
         return Plan(changes, "", "", [])
-    refusals, restart = _look(place, old or {}, running)
+    refusals, restart, reload_for = _look(place, old or {}, running)
     if restart:
         if not place["restart"]:
             return Plan(changes, "reload" if changes else "", "A restart is needed for {}".format(restart), refusals)
         return Plan(dict(changes, action="restart"), "restart", restart, refusals)
-    if changes or running["written"] > running["loaded"]:
+    if changes or reload_for or running["written"] > running["loaded"]:
         return Plan(dict(changes, action="reload"), "reload", "", refusals)
     return Plan(changes, "", "", refusals)
 
 
 def _look(place, old, running):
-    """Return ``(refusals, what a restart is needed for)``."""
-    rows, refusals, restart = running["settings"], [], []
+    """Return ``(refusals, what a restart is needed for, settings that a reload is needed for)``."""
+    rows, refusals, restart, reload_for = running["settings"], [], [], []
     for name, wanted in sorted(place["settings"].items()):
         row = rows.get(name)
         if row is None:
@@ -100,14 +105,13 @@ def _look(place, old, running):
             continue
         if (row["sourcefile"] or "").endswith("postgresql.auto.conf"):
             refusals.append("{0} was set by ALTER SYSTEM, which wins over the file; run ALTER SYSTEM RESET {0}".format(name))
-        if row["context"] == "postmaster":
-            restart.append(name)
+        (restart if row["context"] == "postmaster" else reload_for).append(name)
     gone = [name for name in old if name not in place["settings"]]
     restart += [name for name in gone if rows.get(name, {}).get("context") == "postmaster"]
     restart += [name for name, row in sorted(rows.items()) if row["pending_restart"] and name not in restart]
     if running["replaced"] > running["started"]:
         restart.append("certificate or binaries that are newer than the server's start")
-    return refusals, ", ".join(restart)
+    return refusals, ", ".join(restart), reload_for
 
 
 def refused(place, text):
@@ -122,7 +126,7 @@ def refused(place, text):
         os.chmod(file.name, 0o644)
         argv = [program, "-D", place["data_dir"], "-c", "config_file=" + file.name, "-C", "max_connections"]
         code, _, err = server.run(argv, server.TIMEOUT)
-        said = [line.split(":", 1)[-1].replace('file "{}"'.format(file.name), "postgresql.conf").strip() for line in err.splitlines()]
+        said = [_LEVEL.sub("", line).replace('file "{}"'.format(file.name), "postgresql.conf").strip() for line in err.splitlines()]
     return "" if code == 0 else "; ".join(said[:3]) or "it ended with exit code {}".format(code)
 
 

@@ -50,7 +50,7 @@ def read(content):
 
 
 def same(live, wanted):
-    """Return whether a row of pg_settings (setting, unit, vartype) has the wanted text."""
+    """Return whether a row of pg_settings (setting, unit, vartype, context) has the wanted text."""
     setting, kind = live["setting"], live["vartype"]
     if kind == "bool":
         return (setting == "on") == (wanted.lower() in _TRUE) and wanted.lower() in _TRUE + _FALSE
@@ -58,7 +58,10 @@ def same(live, wanted):
         return _amount(wanted, live["unit"]) == _amount(setting, live["unit"])
     if kind == "enum":
         return setting.lower() == wanted.lower() or _alias(setting) == _alias(wanted)
-    return setting == wanted or _words(setting) == _words(wanted)
+    if live["context"] == "postmaster":
+        return _words(setting) == _words(wanted)
+    # A server completes some: dmy reads back as ISO, DMY.
+    return setting == wanted or set(_words(wanted)) <= set(_words(setting))
 
 
 def _alias(value):
@@ -67,8 +70,8 @@ def _alias(value):
 
 
 def _words(value):
-    """A list of names reads the same whether or not they stand in quotes, and whatever the spaces are."""
-    return [part.strip().strip('"') for part in value.split(",")]
+    """A list of names reads the same whether or not they stand in quotes, and whatever spaces and case are."""
+    return [part.strip().strip('"').lower() for part in value.split(",")]
 
 
 def _amount(value, unit):
