@@ -64,10 +64,10 @@ class Machine:
     def _is_it(self, argv):
         return os.path.basename(argv[0]) == PROGRAM and self.mark in argv
 
-    def start(self, image, venv):
+    def start(self, image, venv, salt):
         """Boot the machine from a fresh layer over the image in the folder ``image``; ``wait`` waits for it.
 
-        ``venv`` is Salt's environment, whose path is the same inside.
+        ``venv`` is Salt's environment, whose path is the same inside, and ``salt`` the disk that holds it.
         """
         self._clear()
         memory = self.folder / "memory"
@@ -78,6 +78,7 @@ class Machine:
         run(["mount", "-t", "tmpfs", "-o", f"size={MEMORY + 64}M,mode=700", "lab-machine", memory])
         # By relative names: commas and colons of a path would mean something else on its command line.
         (self.folder / "base").symlink_to(self.image.disk)
+        (self.folder / "salt").symlink_to(salt)
         tap = bridge.add_tap(self.network, self.number)
         with open(self.console, "wb") as console:
             subprocess.run(
@@ -92,16 +93,18 @@ class Machine:
             )
 
     def _command(self, tap):
-        argv = [PROGRAM, self.mark, "uml_dir=.", f"mem={MEMORY}M", "ubd0=layer,base", "root=/dev/ubda", "rw"]
+        argv = [PROGRAM, self.mark, "uml_dir=.", f"mem={MEMORY}M", "ubd0=layer,base", "ubd1r=salt", "root=/dev/ubda", "rw"]
         argv += [f"vec0:transport=tap,ifname={tap},depth=128,gro=1,mac=52:54:00:1a:b0:{self.number:02x}"]
         argv += [f"ip={self.address}:::255.255.255.0:{self.name}:vec0:off", f"systemd.hostname={self.name}"]
         return [*argv, "con=null", "con0=null,fd:2", "quiet", "systemd.show_status=0"]
 
     def wait(self, seconds=BOOT_SECONDS):
-        """Wait until the machine lets commands in."""
+        """Wait until the machine lets commands in, and has Salt's environment."""
+        venv = shlex.quote(self._known("venv"))
+        mount = f"mountpoint -q {venv} || {{ mkdir -p {venv} && mount -o ro /dev/ubdb {venv}; }}"
         deadline = time.monotonic() + seconds
         while True:
-            if run(self._ssh("true", connect=3), timeout=60, check=False)[0] == 0:
+            if run(self._ssh(mount, connect=3), timeout=60, check=False)[0] == 0:
                 return
             if not self.pids():
                 raise LabError(f"The machine {self.name} ended while it booted. {self._last_words()}")

@@ -50,7 +50,8 @@ def up(home, number=1):
     own = home.machines()
     own.make()
     venv = prepare.salt_environment(home, prepare.SALT)
-    image = vm_image.ready(home.venvs.parent / "vm-images", home.venvs)
+    images = home.venvs.parent / "vm-images"
+    image, salt = vm_image.ready(images), vm_image.environment_disk(images, venv)
     with own.locked():
         network = _network(own)
         bridge.up(network)
@@ -58,7 +59,7 @@ def up(home, number=1):
         machine = Machine(own, number, network)
         if not machine.pids():
             with Step(f"boot the machine {machine.name} at {machine.address}"):
-                machine.start(image, venv)
+                machine.start(image, venv, salt)
                 machine.wait()
         with Step("carry the checkout into it"):
             machine.carry()

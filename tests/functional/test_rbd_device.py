@@ -62,6 +62,8 @@ def test_a_bare_name_lies_in_the_configured_pool(states, modules, image):
 
 
 def test_a_filesystem_lives_on_the_device(states, modules, image, cluster, rbd_cli, tmp_path, driver):
+    # Ceph's defaults, and every driver maps them.
+    assert set(rbd_cli.json("info", image)["features"]) == {"layering", "exclusive-lock", "object-map", "fast-diff", "deep-flatten"}
     result = both(states.rbd_device.mapped, image)
     assert result.changes == {image: {"device": {"old": None, "new": f"mapped by {driver}"}}}
     shown = modules.rbd_device.list()[image]
