@@ -39,7 +39,7 @@ def _shown(mapping):
     }
 
 
-def map_(name, driver=None, read_only=False, exclusive=True, options=None):
+def map_(name, driver=None, read_only=False, exclusive=True, options=None, persist=None):
     """
     Map an image or snapshot and return its device, driver, read_only and link. One that is mapped already stays as it is.
 
@@ -55,6 +55,9 @@ def map_(name, driver=None, read_only=False, exclusive=True, options=None):
     options
         Of the driver, as a mapping or a list of words: krbd's map options (``queue_depth: 256``), rbd-nbd's (``io-timeout: 60``),
         fuse's ``discard`` (unmap, ignore) and ``detect-zeroes`` (off, on, unmap). The driver must be named then.
+    persist
+        True: systemd maps it at boot, before and without Salt, by the unit ``rbd-volume@POOL:IMAGE:HASH.service``. False: it does not any
+        more. None leaves that as it is.
 
     Raises ImageNotFound, SnapshotNotFound; Busy, naming who has the image by host and address; NotSupported where no driver can map it;
     Refused where it is mapped otherwise; StaleMapping; CommandFailed; CommandTimeout after ``rbd:timeout`` seconds.
@@ -67,12 +70,13 @@ def map_(name, driver=None, read_only=False, exclusive=True, options=None):
         salt '*' rbd_device.map rbd/rbd0001@snap1 driver=fuse
     """
     ceph = _ceph()
-    return _shown(device.map_image(ceph, _spec(name, ceph), driver, read_only, exclusive, options))
+    return _shown(device.map_image(ceph, _spec(name, ceph), driver, read_only, exclusive, options, persist))
 
 
 def unmap(name):
     """
-    Unmap an image or snapshot and give its lock back; returns False if nothing was there. What a dead daemon left is cleared away too.
+    Unmap an image or snapshot and give its lock back, and do not map it at boot any more; returns False if nothing was there. What a
+    dead daemon left is cleared away too.
 
     Raises Busy, naming mount points (of every mount namespace), swap, devices on top and processes.
 

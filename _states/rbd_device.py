@@ -27,7 +27,7 @@ def __virtual__():
     return __virtualname__
 
 
-def mapped(name, driver=None, read_only=False, exclusive=True, options=None):
+def mapped(name, driver=None, read_only=False, exclusive=True, options=None, persist=True):
     """
     Make the image or snapshot be a block device of this host.
 
@@ -42,6 +42,9 @@ def mapped(name, driver=None, read_only=False, exclusive=True, options=None):
         OCFS2): any other one is destroyed.
     options
         Of the driver; see ``rbd_device.map``. They count when the image is mapped, a mapped one is not mapped again for them.
+    persist
+        True: systemd maps it again at every boot, before and without Salt, by the unit ``rbd-volume@POOL:IMAGE:HASH.service``, which
+        waits up to five minutes for the cluster. False: only Salt maps it. Where systemd is not process 1 nothing does.
 
     An image that is mapped by another driver, read-only instead of writable, or not exclusively is refused: declare ``unmapped`` first. An
     image that another host has mapped, or that anybody uses, is refused with host and address. A device whose daemon died
@@ -58,7 +61,7 @@ def mapped(name, driver=None, read_only=False, exclusive=True, options=None):
 
     def look(known):
         ceph, wanted = _where(name)
-        want = device_plan.desired(ceph.settings, wanted, driver, read_only, exclusive, options)
+        want = device_plan.desired(ceph.settings, wanted, driver, read_only, exclusive, options, persist)
         now = facts_of(ceph.batch([("image_info", wanted.head.where())])[0])
         image = facts.images(lambda names, **more: {names[0]: now}, known, [wanted.head])[wanted.head]
         if image and not now:

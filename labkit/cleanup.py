@@ -15,6 +15,8 @@ from labkit.commands import LabError, run
 # Where saltrbd keeps the links that fstab names and the files that images are exported as; each path has the fsid in it.
 RUN = Path("/run/rbd-volumes")
 FSTAB = Path("/etc/fstab")
+# Where saltrbd keeps what the units map at boot, and the units.
+BOOT, UNITS = Path("/etc/rbd-volumes"), Path("/etc/systemd/system")
 
 # An exported image's file in the arguments of qemu-storage-daemon: as a list of options or as JSON.
 _EXPORT = re.compile(r'(?:^|,)mountpoint=([^,]+)|"mountpoint":\s*"([^"]+)"')
@@ -80,6 +82,7 @@ def release(known, alive):
         _attempt(["fusermount3", "-uz", path])
     remove_links(known)
     remove_fstab_lines(known)
+    remove_units(known)
     left = leftovers(known)
     problems = [f"The process {pid} did not end even after SIGKILL; the kernel holds it." for pid in stuck]
     problems += [f"{mount.point} is still mounted: {said.get(mount.point)}" for mount in left.mounts]
@@ -100,6 +103,23 @@ def remove_fstab_lines(known):
         new.write_text("".join(kept))
         new.chmod(FSTAB.stat().st_mode & 0o777)
         new.replace(FSTAB)
+
+
+def remove_units(known):
+    """Take away the systemd units that would map this cluster's volumes at boot, and the template with the last record."""
+    records = [path for path in BOOT.glob("*.json") if known["fsid"] in path.read_text()]
+    for path in records:
+        name = f"rbd-volume@{path.stem}.service"
+        _attempt(["systemctl", "stop", name])
+        _attempt(["systemctl", "reset-failed", name])
+        (UNITS / "multi-user.target.wants" / name).unlink(missing_ok=True)
+        path.unlink()
+    if not records:
+        return
+    if not any(BOOT.iterdir()):
+        BOOT.rmdir()
+        (UNITS / "rbd-volume@.service").unlink(missing_ok=True)
+    _attempt(["systemctl", "daemon-reload"])
 
 
 def remove_links(known):

@@ -9,9 +9,9 @@ import time
 import uuid
 from collections import namedtuple
 
-from saltrbd import device_users, errors, hostlock, kernel, owner
+from saltrbd import boot, device_users, errors, hostlock, kernel, owner
 from saltrbd.device_find import DRIVERS, facts_of, find, mapped, mapped_list, snapshot_id
-from saltrbd.device_plan import desired, left_lock, look, obstacles, used
+from saltrbd.device_plan import boot_change, desired, left_lock, look, obstacles, used
 from saltrbd.loop import size_of
 from saltrbd.mapping import Mapping, clear_begun, ensure_link, link_path, remove_link
 
@@ -21,14 +21,25 @@ __all__ = ["Mapping", "ensure_link", "link_path", "map_image", "mapped", "mapped
 Wanted = namedtuple("Wanted", "ceph spec fsid image_id snapshot_id features read_only exclusive options")
 
 
-def map_image(ceph, spec, driver=None, read_only=False, exclusive=True, options=None):
+def map_image(ceph, spec, driver=None, read_only=False, exclusive=True, options=None, persist=None):
     """Map an image or snapshot and return its :class:`Mapping`; one that is mapped as wanted stays as it is.
 
     ``driver`` auto, krbd, nbd or fuse (None: ``rbd:driver``). A writable mapping is ``exclusive``: no other host can map the image
-    meanwhile; with False several can, which destroys every filesystem but a cluster filesystem. Raises the errors of
-    :func:`obstacles`, and :class:`Busy` when another host was quicker.
+    meanwhile; with False several can, which destroys every filesystem but a cluster filesystem. ``persist`` True maps it at boot too,
+    False does not any more, None leaves that as it is. Raises the errors of :func:`obstacles`, and :class:`Busy` when another
+    host was quicker.
     """
-    want = desired(ceph.settings, spec, driver, read_only, exclusive, options)
+    want = desired(ceph.settings, spec, driver, read_only, exclusive, options, persist)
+    mapping = _map(ceph, spec, want)
+    if boot_change(ceph, spec, want):
+        if want.persist:
+            boot.enable(ceph.fsid, spec, boot.record(ceph.settings, ceph.fsid, spec, want), ceph.settings.timeout)
+        else:
+            boot.disable(ceph.fsid, spec, ceph.settings.timeout, stop=False)
+    return mapping
+
+
+def _map(ceph, spec, want):
     image = ceph.call("image_info", spec.head)
     with hostlock.hold(ceph, image["id"]):
         current = _current(ceph, spec, want, image)
@@ -113,10 +124,11 @@ def _undo(ceph, wanted, module, cookie, hold):
         owner.release(ceph, wanted.spec, held)
 
 
-def unmap(ceph, spec):
+def unmap(ceph, spec, keep_boot=False):
     """Unmap an image or snapshot, and give its lock back; works as well on what a dead daemon left.
 
-    Returns True if anything was there. Raises :class:`Busy`, naming every user of the device on this host.
+    It is not mapped at boot any more either, unless ``keep_boot`` (the node only stops). Returns True if anything was
+    there. Raises :class:`Busy`, naming every user of the device on this host.
     """
     image = facts_of(ceph.batch([("image_info", spec.head.where())])[0])
     mapping = find(ceph, spec, image)
@@ -132,7 +144,10 @@ def unmap(ceph, spec):
         left = left_lock(ceph, spec, image_id)
         if left:
             owner.release(ceph, spec, left)
-    return bool(mapping or left)
+    at_boot = boot.look(ceph.fsid, spec) != "none"
+    if at_boot and not keep_boot:
+        boot.disable(ceph.fsid, spec, ceph.settings.timeout)
+    return bool(mapping or left or (at_boot and not keep_boot))
 
 
 def refresh(ceph, mapping):

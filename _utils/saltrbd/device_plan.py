@@ -3,7 +3,7 @@
 import re
 from collections import namedtuple
 
-from saltrbd import device_fuse, device_users, errors, kernel, owner
+from saltrbd import boot, device_fuse, device_users, errors, kernel, owner
 from saltrbd.converge import Plan, change
 from saltrbd.device_find import DRIVERS, choose_driver, facts_of, find, on_host, stale
 from saltrbd.errors import quoted
@@ -12,18 +12,22 @@ from saltrbd.spec import Spec
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]*")
 
-Desired = namedtuple("Desired", "driver read_only exclusive options")
+# ``persist``: True, False, or None where the boot is left as it is.
+Desired = namedtuple("Desired", "driver read_only exclusive options persist", defaults=(None,))
 
 
-class Current(namedtuple("Current", "image mapping verdict driver lacking users mend parents", defaults=(None,) * 4 + ((),) * 3)):
+class Current(
+    namedtuple("Current", "image mapping verdict driver lacking users mend parents boot", defaults=(None,) * 4 + ((),) * 3 + (None,))
+):
     """What is there: the image's facts (None: no image), its mapping, the owner.Verdict on a writable one (None where nothing
     is to be held), the driver that would be taken or what all that may be taken lack, who uses a faulty device, and what of a
-    good mapping is to be mended ("link", "lock"), and [(spec, features)] of the parents that the kernel would open too."""
+    good mapping is to be mended ("link", "lock"), [(spec, features)] of the parents that the kernel would open too, and whether the
+    boot needs a change (see :func:`boot_change`)."""
 
     __slots__ = ()
 
 
-def desired(settings, spec, driver=None, read_only=False, exclusive=True, options=None):
+def desired(settings, spec, driver=None, read_only=False, exclusive=True, options=None, persist=None):
     """Return the checked :class:`Desired`; raises :class:`InvalidArgument`. A snapshot is always read-only."""
     driver = driver or settings.driver
     if not isinstance(driver, str) or driver not in ("auto",) + tuple(DRIVERS):
@@ -31,12 +35,14 @@ def desired(settings, spec, driver=None, read_only=False, exclusive=True, option
     for name, value in (("read_only", read_only), ("exclusive", exclusive)):
         if not isinstance(value, bool):
             raise errors.InvalidArgument("{} must be True or False, not {}.".format(name, quoted(value)))
+    if persist not in (None, True, False):
+        raise errors.InvalidArgument("persist must be True or False, not {}.".format(quoted(persist)))
     chosen = _options(options)
     if chosen and driver == "auto":
         raise errors.InvalidArgument("Options belong to one driver; name it: driver: krbd, nbd or fuse.")
     if chosen:
         DRIVERS[driver].check(chosen)
-    return Desired(driver, read_only or bool(spec.snapshot), exclusive, chosen)
+    return Desired(driver, read_only or bool(spec.snapshot), exclusive, chosen, persist)
 
 
 def _options(options):
@@ -69,6 +75,8 @@ def look(ceph, spec, want, image, known=(), wait=True):
     current = Current(image)
     if image is None:
         return current
+    if ("device", str(spec)) not in known:
+        current = current._replace(boot=boot_change(ceph, spec, want))
     if image.get("id"):
         mapping = find(ceph, spec, image, wait)
         verdict = _verdict(ceph, spec, want, image, _served(mapping, image))
@@ -86,6 +94,18 @@ def look(ceph, spec, want, image, known=(), wait=True):
         return current
     driver, lacking = choose_driver(want.driver)
     return current._replace(driver=driver, lacking=lacking, parents=_parents(ceph, image, known) if driver == "krbd" else ())
+
+
+def boot_change(ceph, spec, want):
+    """Return the change that makes the boot map the image, or not, as wanted; None where it is so, or no systemd is there to do it."""
+    if want.persist is None or (want.persist and not boot.possible()):
+        return None
+    now, name = boot.look(ceph.fsid, spec), boot.unit(link_path(ceph.fsid, spec))
+    if not want.persist:
+        return None if now == "none" else change(name, None)
+    if now == boot.record(ceph.settings, ceph.fsid, spec, want):
+        return None
+    return change(None if now == "none" else name + ", outdated", name)
 
 
 def _parents(ceph, image, known):
@@ -185,7 +205,7 @@ def plan(spec, current, want, supported):
         return Plan(refusals=refusals)
     mapping = current.mapping
     good = mapping and not mapping.fault
-    if good and not current.mend:
+    if good and not current.mend and not current.boot:
         return Plan()
     driver = mapping.driver if good else current.driver
     new = _words(driver, want.read_only)
@@ -193,6 +213,8 @@ def plan(spec, current, want, supported):
     if good:
         mended = {"link": change(None, link_path(mapping.fsid, spec)), "lock": change("without the writer's address", "complete")}
         changes = {field: mended[field] for field in current.mend}
+    if current.boot:
+        changes["at_boot"] = current.boot
     notes = []
     if current.verdict and current.verdict.blocklist:
         notes.append(
@@ -206,6 +228,7 @@ def plan(spec, current, want, supported):
         "read_only": want.read_only,
         "exclusive": want.exclusive,
         "options": dict(want.options) or None,
+        "persist": want.persist,
     }
     planned = {("device", str(spec)): {"driver": driver, "read_only": want.read_only}}
     return Plan([("rbd_device.map", arguments)], {str(spec): changes}, (), planned, notes)
@@ -216,7 +239,7 @@ def _words(driver, read_only):
 
 
 def look_unmapped(ceph, spec, known=()):
-    """Return (mapping, who uses its device, lock that is left without a mapping) for a plan to unmap ``spec``."""
+    """Return (mapping, who uses its device, lock left without a mapping, unit that maps it at boot) for a plan to unmap ``spec``."""
     key = ("device", str(spec))
     mounted = [
         "an earlier state mounts it on {}".format(point)
@@ -225,23 +248,30 @@ def look_unmapped(ceph, spec, known=()):
     ]
     if key in known:
         planned = known[key]
-        return (Mapping(spec, None, planned["driver"], planned["read_only"], None) if planned else None), mounted, None
+        return (Mapping(spec, None, planned["driver"], planned["read_only"], None) if planned else None), mounted, None, None
+    at_boot = None if boot.look(ceph.fsid, spec) == "none" else boot.unit(link_path(ceph.fsid, spec))
     image = facts_of(ceph.batch([("image_info", spec.head.where())])[0])
     mapping = find(ceph, spec, image)
     if mapping is None:
-        return None, [], left_lock(ceph, spec, image["id"]) if image else None
+        return None, [], left_lock(ceph, spec, image["id"]) if image else None, at_boot
     gone = {point for (kind, point), facts in dict(known).items() if kind == "mount" and facts is None}
-    return mapping, device_users.users(mapping, gone) or mounted, None
+    return mapping, device_users.users(mapping, gone) or mounted, None, at_boot
 
 
-def plan_unmapped(spec, mapping, users, left):
-    """Return the converge.Plan that unmaps ``spec``; pure."""
+def plan_unmapped(spec, mapping, users, left, at_boot=None):
+    """Return the converge.Plan that unmaps ``spec``; ``at_boot`` is the unit that maps it at boot, or None; pure."""
     if mapping and users:
         return Plan(refusals=[str(used(mapping, users))])
-    if mapping is None and left is None:
+    fields = {}
+    if mapping:
+        fields["device"] = change(_words(mapping.driver, mapping.read_only), None)
+    elif left:
+        fields["lock"] = change("held by this host", None)
+    if at_boot:
+        fields["at_boot"] = change(at_boot, None)
+    if not fields:
         return Plan()
-    field = {"device": change(_words(mapping.driver, mapping.read_only), None)} if mapping else {"lock": change("held by this host", None)}
-    return Plan([("rbd_device.unmap", {"name": str(spec)})], {str(spec): field}, (), {("device", str(spec)): None})
+    return Plan([("rbd_device.unmap", {"name": str(spec)})], {str(spec): fields}, (), {("device", str(spec)): None})
 
 
 def used(mapping, users):

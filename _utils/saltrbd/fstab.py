@@ -7,7 +7,7 @@ import time
 from collections import namedtuple
 from contextlib import contextmanager
 
-from saltrbd import errors
+from saltrbd import boot, errors
 from saltrbd.mapping import RUN
 from saltrbd.proc import unescape
 
@@ -21,8 +21,9 @@ Entry = namedtuple("Entry", "device point fs_type options")
 
 
 def entry_of(link, point, fs_type, options):
-    """Return the :class:`Entry` for a volume: its mount options and those for the boot."""
-    words = [word for word in options if word != "defaults"] + [word for word in BOOT_OPTIONS if word not in options]
+    """Return the :class:`Entry` for a volume: its mount options and those for the boot; systemd maps before it mounts."""
+    at_boot = [*BOOT_OPTIONS, "x-systemd.requires=" + boot.unit(link)]
+    words = [word for word in options if word != "defaults"] + [word for word in at_boot if word not in options]
     return Entry(link, point, fs_type, ",".join(words))
 
 

@@ -44,10 +44,14 @@ def start(argv, unit, what, limit, env=None):
         raise errors.CommandFailed("The command '{}' ended in the service {}: {}".format(" ".join(argv), unit, said))
 
 
+def shares_network():
+    """True where systemd's services see the network that this process sees."""
+    return os.readlink("/proc/self/ns/net") == os.readlink("/proc/1/ns/net")
+
+
 def _network():
     """A minion in a network namespace of its own reaches its cluster from there; a service would start in systemd's."""
-    own = "/proc/{}/ns/net".format(os.getpid())
-    return () if os.readlink(own) == os.readlink("/proc/1/ns/net") else ("NetworkNamespacePath=" + own,)
+    return () if shares_network() else ("NetworkNamespacePath=/proc/{}/ns/net".format(os.getpid()),)
 
 
 def leave_control_group(pid):

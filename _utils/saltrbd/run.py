@@ -50,6 +50,7 @@ PACKAGES = {
     "rbd": "ceph-common",
     "rbd-nbd": "rbd-nbd",
     "resize2fs": "e2fsprogs",
+    "systemctl": "systemd",
     "systemd-run": "systemd",
     "tune2fs": "e2fsprogs",
     "umount": "mount",

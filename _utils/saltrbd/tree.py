@@ -61,6 +61,7 @@ def _device(entry, maker):
         driver=entry["driver"],
         options=entry["map_options"],
         exclusive=entry["exclusive"],
+        persist=entry["persist"],
     )
 
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from saltrbd import errors, filesystem, fstab
+from saltrbd import boot, errors, filesystem, fstab
 from saltrbd.run import run
 from state_checks import both, refused, unchanged
 
@@ -261,7 +261,7 @@ def test_fstab(states, modules, volume, spec, point, table, cluster):
     before = table.read_bytes()
     result = both(states.rbd_filesystem.mounted, point, image=spec, mount_options=["noatime"])
     link = f"/run/rbd-volumes/{cluster.fsid}/{spec}"
-    line = f"{link} {point} ext4 noatime,_netdev,nofail 0 0\n"
+    line = f"{link} {point} ext4 noatime,_netdev,nofail,x-systemd.requires={boot.unit(link)} 0 0\n"
     assert result.changes[point]["fstab"] == {"old": None, "new": line[: -len(" 0 0\n")]}
     assert table.read_bytes() == (before if before.endswith(b"\n") or not before else before + b"\n") + line.encode()
     assert os.path.realpath(link) == modules.rbd_device.list()[spec]["device"]

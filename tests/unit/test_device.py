@@ -186,24 +186,30 @@ def test_obstacles(spec, current, want, kinds, says):
         assert (plan.steps, plan.changes) == ([], {})
 
 
+UNIT = "rbd-volume@rbd:a:00000000.service"
+
+
 @pytest.mark.parametrize(
-    ("current", "users", "left", "fields", "refusal"),
+    ("current", "users", "left", "at_boot", "fields", "refusal"),
     [
-        (None, [], None, None, None),
-        (GOOD, [], None, {"device": {"old": "mapped by fuse", "new": None}}, None),
-        (GOOD._replace(read_only=True), [], None, {"device": {"old": "mapped read-only by fuse", "new": None}}, None),
-        (None, [], MINE, {"lock": {"old": "held by this host", "new": None}}, None),
+        (None, [], None, None, None, None),
+        (GOOD, [], None, None, {"device": {"old": "mapped by fuse", "new": None}}, None),
+        (GOOD._replace(read_only=True), [], None, None, {"device": {"old": "mapped read-only by fuse", "new": None}}, None),
+        (None, [], MINE, None, {"lock": {"old": "held by this host", "new": None}}, None),
+        (None, [], None, UNIT, {"at_boot": {"old": UNIT, "new": None}}, None),
+        (GOOD, [], None, UNIT, {"device": {"old": "mapped by fuse", "new": None}, "at_boot": {"old": UNIT, "new": None}}, None),
         (
             GOOD,
             ["it is mounted on /mnt", "/dev/dm-0 is built on it"],
             None,
+            UNIT,
             None,
             "rbd/a at /dev/loop3 cannot be unmapped: it is mounted on /mnt and /dev/dm-0 is built on it.",
         ),
     ],
 )
-def test_plan_unmapped(current, users, left, fields, refusal):
-    plan = device_plan.plan_unmapped(SPEC, current, users, left)
+def test_plan_unmapped(current, users, left, at_boot, fields, refusal):
+    plan = device_plan.plan_unmapped(SPEC, current, users, left, at_boot)
     assert plan.refusals == ([refusal] if refusal else [])
     assert plan.changes == ({"rbd/a": fields} if fields else {})
     assert plan.steps == ([("rbd_device.unmap", {"name": "rbd/a"})] if fields else [])

@@ -96,3 +96,20 @@ def test_what_is_found_reads_well():
         "devices: loop0, loop1",
         f"daemons: {name} {os.getpid()}, {2**22 + 1} (ended)",
     ]
+
+
+def test_only_this_clusters_units_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(cleanup, "BOOT", tmp_path / "records")
+    monkeypatch.setattr(cleanup, "UNITS", tmp_path / "units")
+    wants = tmp_path / "units/multi-user.target.wants"
+    for folder in (tmp_path / "records", wants):
+        folder.mkdir(parents=True)
+    (tmp_path / "units/rbd-volume@.service").write_text("[Unit]\n")
+    for name, fsid in (("rbd:a:1", FSID), ("rbd:b:2", OTHER)):
+        (tmp_path / f"records/{name}.json").write_text(f'{{"settings": {{"fsid": "{fsid}"}}}}')
+        (wants / f"rbd-volume@{name}.service").symlink_to("../rbd-volume@.service")
+    cleanup.remove_units(KNOWN)
+    assert [path.name for path in (tmp_path / "records").iterdir()] == ["rbd:b:2.json"]
+    assert [path.name for path in wants.iterdir()] == ["rbd-volume@rbd:b:2.service"]
+    cleanup.remove_units({"fsid": OTHER})
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["units", "units/multi-user.target.wants"]

@@ -3,12 +3,13 @@
 import os
 
 import pytest
-from saltrbd import errors, filesystem, fstab, mount, proc
+from saltrbd import boot, errors, filesystem, fstab, mount, proc
 from saltrbd import spec as specs
 
 SPEC = specs.parse("rbd/a")
 LINK = "/run/rbd-volumes/FSID/rbd/a"
-ENTRY = fstab.Entry(LINK, "/mnt/a", "ext4", "_netdev,nofail")
+REQUIRES = "x-systemd.requires=" + boot.unit(LINK)
+ENTRY = fstab.Entry(LINK, "/mnt/a", "ext4", "_netdev,nofail," + REQUIRES)
 MOUNTED = {"device": "252:0", "source": "/dev/rbd0", "fs_type": "ext4", "options": "rw,relatime", "super_options": "rw"}
 PARENT = {"pool": "rbd", "namespace": "", "image": "p", "snapshot": "s", "id": "9", "overlap": 1}
 GB = 1 << 30
@@ -236,7 +237,7 @@ TEXT = b"# static\n\nUUID=1 / ext4 errors=remount-ro 0 1\n/dev/sdb\t/mnt/b  xfs\
 
 def test_every_other_line_stays_byte_for_byte():
     with_line = fstab.with_entry(TEXT, "/mnt/a", ENTRY)
-    assert with_line == TEXT + LINK.encode() + b" /mnt/a ext4 _netdev,nofail 0 0\n"
+    assert with_line == TEXT + LINK.encode() + f" /mnt/a ext4 _netdev,nofail,{REQUIRES} 0 0\n".encode()
     assert fstab.with_entry(with_line, "/mnt/a", ENTRY) == with_line
     assert fstab.with_entry(with_line, "/mnt/a", None) == TEXT
     assert fstab.with_entry(TEXT, "/mnt/b", None) == TEXT  # not ours
@@ -255,7 +256,7 @@ def test_a_line_reads_as_it_was_written(name):
 
 
 def test_boot_options_come_on_top():
-    assert fstab.entry_of(LINK, "/mnt/a", "ext4", ("noatime", "nofail")).options == "noatime,nofail,_netdev"
+    assert fstab.entry_of(LINK, "/mnt/a", "ext4", ("noatime", "nofail")).options == "noatime,nofail,_netdev," + REQUIRES
     assert fstab.entry_of(LINK, "/mnt/a", "ext4", ("defaults",)) == ENTRY
 
 

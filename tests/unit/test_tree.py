@@ -55,7 +55,7 @@ def test_the_example():
         {
             "id": "rbd device rbd/a",
             "function": "rbd_device.mapped",
-            "arguments": {"name": "rbd/a", "driver": "fuse"},
+            "arguments": {"name": "rbd/a", "driver": "fuse", "persist": False},
             "require": [{"rbd_image": "rbd image rbd/a"}],
         },
         {
