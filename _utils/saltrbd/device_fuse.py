@@ -13,8 +13,8 @@ import signal
 import time
 import uuid
 
-from saltrbd import errors, launch, loop, proc, qmp
-from saltrbd.mapping import RUN, Mapping, keep
+from saltrbd import boot, errors, launch, loop, proc, qmp
+from saltrbd.mapping import RUN, Mapping, keep, link_path
 from saltrbd.run import run, which
 from saltrbd.settings import conf_file, mon_host
 from saltrbd.spec import Spec
@@ -131,7 +131,8 @@ def attach(wanted):
         blockdev["conf"] = _conf(wanted.ceph.settings, folder)
         keep(os.path.join(folder, "mapping.json"), json.dumps(blockdev))
         keep(_export(folder), "")
-        launch.start(_argv(folder, blockdev), "rbd-volume-" + os.path.basename(folder), "RBD volume {}".format(spec), limit)
+        unit, before = "rbd-volume-" + os.path.basename(folder), boot.unit(link_path(wanted.fsid, spec))
+        launch.start(_argv(folder, blockdev), unit, "RBD volume {}".format(spec), limit, before)
         pid = _pid(folder)
         launch.leave_control_group(pid)
         device = loop.attach(_export(folder), wanted.read_only, limit)

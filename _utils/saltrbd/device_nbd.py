@@ -9,9 +9,9 @@ import json
 import os
 import time
 
-from saltrbd import errors, kernel, launch, proc
+from saltrbd import boot, errors, kernel, launch, proc
 from saltrbd.loop import size_of
-from saltrbd.mapping import RUN, Mapping
+from saltrbd.mapping import RUN, Mapping, link_path
 from saltrbd.run import run, which
 from saltrbd.settings import command_args
 from saltrbd.spec import Spec
@@ -85,8 +85,8 @@ def attach(wanted):
     argv = ["rbd-nbd", "map", str(wanted.spec)] + _words(wanted.options) + ["--read-only"] * wanted.read_only
     argv += ["--exclusive"] * (wanted.exclusive and "exclusive-lock" in wanted.features)
     os.makedirs(RUN, mode=0o700, exist_ok=True)
-    what = "RBD volume {}".format(wanted.spec)
-    launch.start(argv + command_args(settings), "rbd-volume-" + mark, what, settings.timeout, env={MARK: mark})
+    what, before = "RBD volume {}".format(wanted.spec), boot.unit(link_path(wanted.fsid, wanted.spec))
+    launch.start(argv + command_args(settings), "rbd-volume-" + mark, what, settings.timeout, before, env={MARK: mark})
     for mapping in mapped_list():
         if (mapping.fsid, mapping.image_id, mapping.snapshot_id) == (wanted.fsid, wanted.image_id, wanted.snapshot_id):
             launch.leave_control_group(mapping.pid)

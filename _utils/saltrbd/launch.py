@@ -21,10 +21,10 @@ def has_systemd():
     return os.path.isdir("/run/systemd/system") and which("systemd-run") is not None
 
 
-def start(argv, unit, what, limit, env=None):
+def start(argv, unit, what, limit, before, env=None):
     """Run ``argv``, which daemonizes itself once it serves.
 
-    ``unit`` names the transient service, ``what`` describes it. Raises what ``run`` raises; after a timeout the daemon may still
+    ``unit`` names the transient service, ``what`` describes it, ``before`` is the unit that it outlives at shutdown. Raises what ``run`` raises; after a timeout the daemon may still
     be there, the caller looks for it.
     """
     program = which(argv[0])  # systemd has a PATH of its own
@@ -34,7 +34,7 @@ def start(argv, unit, what, limit, env=None):
     with tempfile.TemporaryDirectory(prefix=".start.{}.".format(os.getpid()), dir=RUN) as folder:
         err = os.path.join(folder, "stderr")
         words = ["systemd-run", "--quiet", "--collect", "--unit=" + unit, "--description=" + what, "--service-type=forking"]
-        for item in _PROPERTIES + _network() + ("StandardOutput=null", "StandardError=file:" + err):
+        for item in _PROPERTIES + _network() + ("Before=" + before, "StandardOutput=null", "StandardError=file:" + err):
             words += ["-p", item]
         words += ["--setenv={}={}".format(key, value) for key, value in sorted((env or {}).items())]
         # systemd replaces $NAME in arguments; $$ stands for one $.

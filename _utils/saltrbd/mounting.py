@@ -56,7 +56,8 @@ def _mount(ceph, spec, wanted, mapping):
     if made:
         _make_point(wanted.point)
     ensure_link(mapping)
-    options = ["-o", ",".join(words)] if words else []
+    # systemd unmounts what is _netdev before network and daemons end; it reads the word where mount(8) notes it.
+    options = ["-o", ",".join(list(words) + ["_netdev"])]
     try:
         run(["mount", "-t", fs_type] + options + [mapping.device, wanted.point], ceph.settings.timeout, device=mapping.device)
     except errors.RbdError:
