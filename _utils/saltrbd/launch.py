@@ -24,8 +24,8 @@ def has_systemd():
 def start(argv, unit, what, limit, before, env=None):
     """Run ``argv``, which daemonizes itself once it serves.
 
-    ``unit`` names the transient service, ``what`` describes it, ``before`` is the unit that it outlives at shutdown. Raises what ``run`` raises; after a timeout the daemon may still
-    be there, the caller looks for it.
+    ``unit`` names the transient service, ``what`` describes it, ``before`` is the unit that it outlives at shutdown.
+    Raises what ``run`` raises; after a timeout the daemon may still be there, the caller looks for it.
     """
     program = which(argv[0])  # systemd has a PATH of its own
     if program is None or not has_systemd():
