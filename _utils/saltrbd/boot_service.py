@@ -8,10 +8,11 @@ from saltrbd.settings import Settings
 from saltrbd.spec import Spec
 
 # What passes by itself, and the seconds that it is waited for. An image that is in use: the cluster drops the watch of this node's
-# last boot after 30 s (osd_client_watch_timeout). Not supported: a kernel module, or a device node, that comes a moment later.
+# last boot after 30 s (osd_client_watch_timeout). Not supported, failed: a kernel module or
+# a device node that comes a moment later.
 _PASSING = (
     ((errors.ClusterUnreachable, errors.CephTimeout, errors.CommandTimeout, errors.WorkerDied), boot.PATIENCE),
-    ((errors.Busy, errors.NotSupported), 60),
+    ((errors.Busy, errors.NotSupported, errors.CommandFailed), 60),
 )
 PAUSE = 2.0
 

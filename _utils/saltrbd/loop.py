@@ -32,12 +32,13 @@ def backing_file(entry):
 def attach(path, read_only, limit):
     """Attach a file to a free loop device and return the device; losetup tries again when another takes it first."""
     words = ["losetup", "--find", "--show"] + ["--read-only"] * read_only + [path]
-    for last in (False, False, True):
+    for pause in (0.1, 0.3, None):
         result = run(words, limit, ok=None)
         if result.code == 0:
             return result.out.strip()
-        if last or not _make_nodes():
-            break
+        if pause:
+            _make_nodes()
+            time.sleep(pause)  # another process may be making the same nodes at this moment
     raise errors.CommandFailed(
         "No loop device could be had for {}: {}. Detach unused ones (losetup --list).".format(path, (result.err or result.out).strip())
     )
@@ -45,7 +46,6 @@ def attach(path, read_only, limit):
 
 def _make_nodes():
     """Make the nodes of loop devices that the kernel has and /dev has not (a container without devtmpfs)."""
-    made = False
     for entry in glob.glob("/sys/block/loop*/dev"):
         node = "/dev/" + entry.split("/")[3]
         if os.path.exists(node):
@@ -54,10 +54,10 @@ def _make_nodes():
             major, minor = (int(part) for part in file.read().split(":"))
         try:
             os.mknod(node, 0o60660, os.makedev(major, minor))
+        except FileExistsError:
+            continue
         except OSError:
-            return made
-        made = True
-    return made
+            return
 
 
 def detach(device, path, limit):
