@@ -36,7 +36,7 @@ def main(argv):
 
 def attach(ceph, spec, kept):
     """Map the image as the record says and return its mapping; what may pass is tried again. Raises the last error."""
-    began = time.monotonic()
+    began, said = time.monotonic(), ""
     while True:
         try:
             return device.map_image(ceph, spec, *(kept[key] for key in ("driver", "read_only", "exclusive", "options")))
@@ -45,5 +45,7 @@ def attach(ceph, spec, kept):
         limit = max([seconds for kinds, seconds in _PASSING if isinstance(reason, kinds)], default=0)
         if time.monotonic() - began >= limit:
             raise reason
-        print("Not yet: {}".format(reason), flush=True)
+        if str(reason) != said:
+            said = str(reason)
+            print("Not yet: {}".format(said), flush=True)
         time.sleep(PAUSE)
