@@ -4,6 +4,7 @@ Its disk is a layer of its own over the root of ``node_image``: a reboot keeps i
 and nothing else. Salt's environment of this host is there under the same path, so that Salt can be run before a state has installed any.
 """
 
+import contextlib
 import json
 import os
 import shlex
@@ -45,6 +46,13 @@ IPv6AcceptRA=no
 def name_of(number):
     """Return the name of the node with this number: the first is the management host."""
     return MANAGEMENT if number == 1 else f"node{number - 1}"
+
+
+def _namespace(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""
 
 
 class Node:
@@ -177,9 +185,26 @@ class Node:
 
     def crash(self):
         """End the node as if its power failed; ``restart`` boots it again from what its disk holds."""
-        if self.leader():
-            os.kill(self.leader(), signal.SIGKILL)
+        self._kill()
         self._gone("end")
+
+    def _kill(self):
+        """Kill everything inside, process 1 last: a daemon that dies with the last hold on a mount that it serves itself waits for itself in
+        the kernel, for ever."""
+        leader = self.leader()
+        if not leader:
+            return
+        inside = os.readlink(f"/proc/{leader}/ns/pid")
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            others = [pid for pid in processes.find(lambda argv: True) if pid != leader and _namespace(pid) == inside]
+            if not others:
+                break
+            for pid in others:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+        os.kill(leader, signal.SIGKILL)
 
     def _gone(self, what):
         deadline = time.monotonic() + STOP_SECONDS
@@ -212,7 +237,7 @@ class Node:
             self._gone("power off")
         except LabError as problem:
             print(problem)
-            os.kill(self.leader(), signal.SIGKILL)
+            self._kill()
 
     def _clear(self):
         if self.root.is_mount():
