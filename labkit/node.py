@@ -189,20 +189,22 @@ class Node:
         self._gone("end")
 
     def _kill(self):
-        """Kill everything inside, process 1 last: a daemon that dies with the last hold on a mount that it serves itself waits for itself in
-        the kernel, for ever."""
+        """Kill everything inside, process 1 last: a daemon that dies with the last hold on a mount that it serves itself waits for
+        itself in the kernel, for ever."""
         leader = self.leader()
         if not leader:
             return
-        inside = os.readlink(f"/proc/{leader}/ns/pid")
-        deadline = time.monotonic() + 5
+        inside, killed = os.readlink(f"/proc/{leader}/ns/pid"), set()
+        deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            others = [pid for pid in processes.find(lambda argv: True) if pid != leader and _namespace(pid) == inside]
-            if not others:
-                break
-            for pid in others:
+            living = {pid for pid in processes.find(lambda argv: True) if pid != leader and _namespace(pid) == inside}
+            killed |= living
+            for pid in living:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            # Threads of a dead process may live on for a moment; it is gone when process 1 has buried it.
+            if not any(os.path.exists(f"/proc/{pid}") for pid in killed):
+                break
             time.sleep(0.05)
         os.kill(leader, signal.SIGKILL)
 
