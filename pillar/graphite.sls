@@ -1,0 +1,3 @@
+# The Carbon on the management host.
+graphite:
+  listen: 192.168.0.10
