@@ -36,6 +36,25 @@ def layout():
     return dict(tree.layout(entries), mistakes=None)
 
 
+def names():
+    """
+    Return the names of what the pillar's ``rbd:volumes`` and ``rbd:clones`` declare, without asking the cluster.
+
+    The keys are volumes: a list of ``pool[/namespace]/image``, and ``mistakes`` as of :py:func:`rbd_volumes.layout`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_volumes.names
+    """
+    try:
+        entries = volumes.read(settings.plain(__pillar__.get("rbd") or {}), settings.load(__opts__, __pillar__), set)
+    except RbdError as error:
+        return {"volumes": [], "mistakes": str(error)}
+    return {"volumes": sorted(str(entry["spec"]) for entry in entries), "mistakes": None}
+
+
 def _existing(wanted):
     """Return those of the snapshots that the cluster has."""
     outcomes = client.get(settings.load(__opts__, __pillar__)).batch([("image_info", item.head.where()) for item in wanted])

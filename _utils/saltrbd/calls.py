@@ -15,6 +15,7 @@ CALLS = {
     "image_info": Call("reading the image", False, False),
     "image_users": Call("asking who uses the image", False, False),
     "image_usage": Call("measuring the space that the image uses", False, True),
+    "image_space": Call("measuring the space that the image and its snapshots take", False, True),
     "image_blank": Call("proving that the image is blank", False, True),
     "image_read": Call("reading from the image", False, False),
     "image_create": Call("creating the image", True, False),
