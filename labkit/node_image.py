@@ -8,26 +8,35 @@ Built once and kept under a name made of everything that went into it:
 """
 
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
 
 from labkit import debian
 from labkit.commands import Step, clean_environment, run
-from labkit.home import locked
+from labkit.home import REPO, locked
 from labkit.prepare import BUILD_CONSTRAINT, SALT, extra
+from labkit.prepare import PYTHON as SYSTEM_PYTHON
 
 SYSTEM = "systemd systemd-sysv udev dbus iproute2 procps kmod mount util-linux e2fsprogs ca-certificates"
 PYTHON = "python3 python3-venv"
 
 # What states and tests may install.
-CEPH = "ceph-common python3-rados python3-rbd rbd-nbd qemu-utils qemu-system-common qemu-block-extra fuse3 xfsprogs"
+CEPH = (
+    "ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd rbd-nbd qemu-utils qemu-system-common qemu-block-extra fuse3 xfsprogs"
+)
 POSTGRESQL = "postgresql postgresql-contrib postgresql-client openssl xz-utils"
+GRAPHITE = "graphite-carbon python3-whisper"
 TOOLS = "curl jq"
-OFFERED = f"{CEPH} {POSTGRESQL} {TOOLS}".split()
+OFFERED = f"{CEPH} {POSTGRESQL} {GRAPHITE} {TOOLS}".split()
+
+# The release of Diamond that salt/diamond builds, and what it needs.
+DIAMOND = REPO / "salt/diamond/release.json"
+DIAMOND_NEEDS = json.loads(DIAMOND.read_text())
 
 # Salt's API is a server of CherryPy's.
-WHEELS = [f"salt=={SALT}", *extra("postgresql"), "cherrypy"]
+WHEELS = [f"salt=={SALT}", *extra("postgresql"), "cherrypy", *DIAMOND_NEEDS["requirements"], DIAMOND_NEEDS["converter"]]
 
 # Where the nodes see the two.
 PACKAGES = "/srv/lab/packages"
@@ -60,7 +69,7 @@ def ready(folder, venv):
 
     ``venv`` is an environment whose pip and Python make the wheels.
     """
-    ingredients = [Path(__file__).read_text(), Path(debian.__file__).read_text(), *WHEELS]
+    ingredients = [Path(__file__).read_text(), Path(debian.__file__).read_text(), DIAMOND.read_text(), *WHEELS]
     name = f"{debian.suite()}-{hashlib.sha256(''.join(ingredients).encode()).hexdigest()[:10]}"
     where = Path(folder) / name
     # Written last: an image without it was interrupted, and is built anew.
@@ -90,6 +99,8 @@ def _make_wheels(folder, venv):
     constraints.write_text(BUILD_CONSTRAINT + "\n")
     argv = [venv / "bin/pip", "--disable-pip-version-check", "--quiet", "--no-input", "wheel", "--wheel-dir", folder, *WHEELS]
     run(argv, timeout=1200, env=clean_environment(PIP_CONSTRAINT=str(constraints)))
+    # Its source release, as the nodes fetch it.
+    run([SYSTEM_PYTHON, DIAMOND.parent / "files/build.py", DIAMOND, "--download", folder], timeout=600)
 
 
 def _fetch(folder):
