@@ -79,6 +79,11 @@ class Session:
         handle = self._configured(extra)
         if not extra:
             self._tell(monitors=handle.conf_get("mon_host"))
+        if self.settings["keyring"] and not (handle.conf_get("key") or handle.conf_get("keyfile")):
+            # Else librados goes on without authentication and hunts for a monitor that takes that, until the time is up.
+            fault = _keyring_fault("client." + self.settings["user"], [self.settings["keyring"]])
+            if fault:
+                raise WorkerError("AuthenticationFailed", fault)
         try:
             handle.connect(timeout=max(1, int(self.settings["timeout"])))  # newer bindings take whole seconds alone
         except Exception as error:  # noqa: BLE001 the bindings raise many kinds
