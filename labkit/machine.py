@@ -104,12 +104,13 @@ class Machine:
         mount = f"mountpoint -q {venv} || {{ mkdir -p {venv} && mount -o ro /dev/ubdb {venv}; }}"
         deadline = time.monotonic() + seconds
         while True:
-            if run(self._ssh(mount, connect=3), timeout=60, check=False)[0] == 0:
+            code, _, said = run(self._ssh(mount, connect=3), timeout=60, check=False)
+            if code == 0:
                 return
             if not self.pids():
                 raise LabError(f"The machine {self.name} ended while it booted. {self._last_words()}")
             if time.monotonic() > deadline:
-                raise LabError(f"The machine {self.name} let no command in within {seconds} s. {self._last_words()}")
+                raise LabError(f"The machine {self.name} was not ready within {seconds} s: {said.strip()}\n{self._last_words()}")
             time.sleep(0.5)
 
     def _last_words(self):
