@@ -128,12 +128,12 @@ def disable(fsid, spec, limit, stop=True):
     ``stop``: it is unmapped already, and the unit is ended; without it the unit goes on until the image is unmapped.
     """
     name = unit(link_path(fsid, spec))
-    if launch.has_systemd() and stop:
-        run(["systemctl", "stop", name], limit, ok=None)
-        run(["systemctl", "reset-failed", name], limit, ok=None)
     for path in (_path(name), os.path.join(WANTS, name)):
         if os.path.lexists(path):
             os.unlink(path)
+    if launch.has_systemd() and stop:  # without its record it has nothing to unmap, and ends at once
+        run(["systemctl", "stop", name], limit, ok=None)
+        run(["systemctl", "reset-failed", name], limit, ok=None)
     if os.path.isdir(FOLDER) and not os.listdir(FOLDER):
         os.rmdir(FOLDER)
         if os.path.exists(TEMPLATE):

@@ -21,6 +21,8 @@ def main(argv):
     """``attach`` or ``detach``, and the unit's instance."""
     action, instance = argv
     kept = boot.load(instance)
+    if kept is None and action == "detach":
+        return  # whoever took the record away has unmapped the image
     if kept is None:
         sys.exit("{}/{}.json is missing or damaged; the state rbd_device.mapped writes it.".format(boot.FOLDER, instance))
     ceph = client.get(Settings(**dict(kept["settings"], monitors=tuple(kept["settings"]["monitors"]))))

@@ -9,7 +9,8 @@ import uuid
 from pathlib import Path
 
 import pytest
-from saltrbd import device_find, proc
+from saltrbd import boot, device_find, mapping, proc
+from saltrbd import spec as specs
 from state_checks import both, refused
 
 # Holds an image open for writing, as any librbd client does, until its stdin ends.
@@ -53,6 +54,15 @@ def holder(cluster):
         process.communicate(timeout=30)
 
 
+def changes(cluster, name, old, new):
+    """What mapping or unmapping says; where systemd runs the unit for the boot comes and goes along."""
+    fields = {"device": {"old": old, "new": new}}
+    if boot.possible():
+        unit = boot.unit(mapping.link_path(cluster.fsid, specs.parse(name)))
+        fields["at_boot"] = {"old": old and unit, "new": new and unit}
+    return {name: fields}
+
+
 def test_a_bare_name_lies_in_the_configured_pool(states, modules, image):
     both(states.rbd_device.mapped, image.partition("/")[2])
     assert list(modules.rbd_device.list()) == [image]
@@ -65,7 +75,7 @@ def test_a_filesystem_lives_on_the_device(states, modules, image, cluster, rbd_c
     # Ceph's defaults, and every driver maps them.
     assert set(rbd_cli.json("info", image)["features"]) == {"layering", "exclusive-lock", "object-map", "fast-diff", "deep-flatten"}
     result = both(states.rbd_device.mapped, image)
-    assert result.changes == {image: {"device": {"old": None, "new": f"mapped by {driver}"}}}
+    assert result.changes == changes(cluster, image, None, f"mapped by {driver}")
     shown = modules.rbd_device.list()[image]
     assert shown["driver"] == driver and shown["fault"] is None and not shown["read_only"]
     assert shown["link"] == f"/run/rbd-volumes/{cluster.fsid}/{image}"
@@ -77,7 +87,7 @@ def test_a_filesystem_lives_on_the_device(states, modules, image, cluster, rbd_c
     assert f"it is mounted on {tmp_path}" in refused(states.rbd_device.unmapped, image)
     run("umount", tmp_path)
     gone = both(states.rbd_device.unmapped, image)
-    assert gone.changes == {image: {"device": {"old": f"mapped by {driver}", "new": None}}}
+    assert gone.changes == changes(cluster, image, f"mapped by {driver}", None)
     assert not os.path.lexists(shown["link"])
     assert modules.rbd_device.list() == {}
     assert (
@@ -111,7 +121,7 @@ def test_what_a_killed_run_left_half_made_is_cleared_away(states, image):
             shutil.rmtree(path)
 
 
-def test_a_snapshot_is_mapped_read_only(states, modules, image, rbd_cli, driver):
+def test_a_snapshot_is_mapped_read_only(cluster, states, modules, image, rbd_cli, driver):
     both(states.rbd_device.mapped, image)
     Path(modules.rbd_device.info(image)["device"]).write_bytes(b"before")
     states.rbd_device.unmapped(image)
@@ -119,7 +129,7 @@ def test_a_snapshot_is_mapped_read_only(states, modules, image, rbd_cli, driver)
     both(states.rbd_device.mapped, image)
     Path(modules.rbd_device.info(image)["device"]).write_bytes(b"after!")
     result = both(states.rbd_device.mapped, image + "@s1")
-    assert result.changes == {image + "@s1": {"device": {"old": None, "new": f"mapped read-only by {driver}"}}}
+    assert result.changes == changes(cluster, image + "@s1", None, f"mapped read-only by {driver}")
     shown = modules.rbd_device.info(image + "@s1")
     with open(shown["device"], "rb") as file:
         assert file.read(6) == b"before"
@@ -238,7 +248,7 @@ def test_a_namespace_and_an_image_of_the_same_name(states, modules, rbd_cli, poo
         both(states.rbd_device.unmapped, spec)
 
 
-def test_the_dry_run_counts_what_it_plans(state_run, image, spec, pool, driver):
+def test_the_dry_run_counts_what_it_plans(cluster, state_run, image, spec, pool, driver):
     new = f"{pool}/new-{uuid.uuid4().hex[:6]}"
     text = f"""
 made:
@@ -256,8 +266,8 @@ gone again:
 """
     made, mapped, other, removed, nevertheless, gone = state_run(text, test=True)
     assert [made.result, mapped.result, removed.result, gone.result] == [None] * 4
-    assert mapped.changes == {new: {"device": {"old": None, "new": f"mapped by {driver}"}}}
-    assert gone.changes == {new: {"device": {"old": f"mapped by {driver}", "new": None}}}
+    assert mapped.changes == changes(cluster, new, None, f"mapped by {driver}")
+    assert gone.changes == changes(cluster, new, f"mapped by {driver}", None)
     assert (other.result, nevertheless.result) == (False, False)
     real = state_run(text.partition("nobody")[0])
     assert [one.changes for one in real] == [made.changes, mapped.changes]
