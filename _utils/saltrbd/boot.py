@@ -65,11 +65,15 @@ def _path(name):
     return os.path.join(FOLDER, _instance(name) + ".json")
 
 
-def record(settings, fsid, spec, want):
-    """Return what the unit needs, as plain data; no key is in it, only the path of the keyring. ``want``: device_plan.Desired."""
+def record(settings, fsid, spec, want, image_id):
+    """Return what the unit needs, as plain data; no key is in it, only the path of the keyring. ``want``: device_plan.Desired.
+
+    By ``image_id`` the unit tells the image from another one that got its name since.
+    """
     return {
         "settings": dict(settings._asdict(), monitors=list(settings.monitors), fsid=fsid),
         "spec": list(spec),
+        "image_id": image_id,
         "driver": want.driver,
         "read_only": want.read_only,
         "exclusive": want.exclusive,

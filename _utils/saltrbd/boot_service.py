@@ -41,6 +41,7 @@ def attach(ceph, spec, kept):
     began, said = time.monotonic(), ""
     while True:
         try:
+            _same_image(ceph, spec, kept)
             return device.map_image(ceph, spec, *(kept[key] for key in ("driver", "read_only", "exclusive", "options")))
         except errors.RbdError as error:
             reason = error
@@ -51,3 +52,13 @@ def attach(ceph, spec, kept):
             said = str(reason)
             print("Not yet: {}".format(said), flush=True)
         time.sleep(PAUSE)
+
+
+def _same_image(ceph, spec, kept):
+    now = ceph.call("image_info", spec.head)["id"]
+    if now != kept["image_id"]:
+        raise errors.Refused(
+            "{} is another image by now (id {}, not {}), so it is not mapped at boot; the state rbd_device.mapped takes it.".format(
+                spec, now, kept["image_id"]
+            )
+        )

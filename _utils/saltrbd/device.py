@@ -31,9 +31,10 @@ def map_image(ceph, spec, driver=None, read_only=False, exclusive=True, options=
     """
     want = desired(ceph.settings, spec, driver, read_only, exclusive, options, persist)
     mapping = _map(ceph, spec, want)
-    if boot_change(ceph, spec, want):
+    if boot_change(ceph, spec, want, mapping.image_id):
         if want.persist:
-            boot.enable(ceph.fsid, spec, boot.record(ceph.settings, ceph.fsid, spec, want), ceph.settings.timeout)
+            record = boot.record(ceph.settings, ceph.fsid, spec, want, mapping.image_id)
+            boot.enable(ceph.fsid, spec, record, ceph.settings.timeout)
         else:
             boot.disable(ceph.fsid, spec, ceph.settings.timeout, stop=False)
     return mapping

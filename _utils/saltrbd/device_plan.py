@@ -76,7 +76,7 @@ def look(ceph, spec, want, image, known=(), wait=True):
     if image is None:
         return current
     if ("device", str(spec)) not in known:
-        current = current._replace(boot=boot_change(ceph, spec, want))
+        current = current._replace(boot=boot_change(ceph, spec, want, image.get("id")))
     if image.get("id"):
         mapping = find(ceph, spec, image, wait)
         verdict = _verdict(ceph, spec, want, image, _served(mapping, image))
@@ -96,14 +96,14 @@ def look(ceph, spec, want, image, known=(), wait=True):
     return current._replace(driver=driver, lacking=lacking, parents=_parents(ceph, image, known) if driver == "krbd" else ())
 
 
-def boot_change(ceph, spec, want):
+def boot_change(ceph, spec, want, image_id):
     """Return the change that makes the boot map the image, or not, as wanted; None where it is so, or no systemd is there to do it."""
     if want.persist is None or (want.persist and not boot.possible()):
         return None
     now, name = boot.look(ceph.fsid, spec), boot.unit(link_path(ceph.fsid, spec))
     if not want.persist:
         return None if now == "none" else change(name, None)
-    if now == boot.record(ceph.settings, ceph.fsid, spec, want):
+    if now == boot.record(ceph.settings, ceph.fsid, spec, want, image_id):
         return None
     return change(None if now == "none" else name + ", outdated", name)
 

@@ -1,12 +1,13 @@
 """The unit that maps an image at boot: its name, its record, what a state would change."""
 
 import pytest
-from saltrbd import boot, device_plan, settings, spec
+from saltrbd import boot, boot_service, device_plan, errors, settings, spec
 from saltrbd.device_plan import Desired
 from saltrbd.mapping import link_path
 
 FSID = "00000000-0000-0000-0000-000000000001"
 SPEC = spec.parse("rbd/a")
+ID = "10226b8b4567"
 WANT = Desired("auto", False, True, [("discard", "ignore")], True)
 
 
@@ -31,7 +32,7 @@ def etc(tmp_path, monkeypatch):
 def written(etc, want=WANT, where=SPEC):
     """What a state leaves behind."""
     name = boot.unit(link_path(FSID, where))
-    boot.keep(boot._path(name), boot.json.dumps(boot.record(Ceph.settings, FSID, where, want)))
+    boot.keep(boot._path(name), boot.json.dumps(boot.record(Ceph.settings, FSID, where, want, ID)))
     (etc / "template").write_text(boot._template())
     (etc / "WANTS" / name).symlink_to(etc / "template")
     return name
@@ -61,7 +62,7 @@ def test_names_tell_images_and_clusters_apart():
 
 def test_a_record_reads_back(etc):
     name = written(etc)
-    assert boot.look(FSID, SPEC) == boot.record(Ceph.settings, FSID, SPEC, WANT)
+    assert boot.look(FSID, SPEC) == boot.record(Ceph.settings, FSID, SPEC, WANT, ID)
     assert boot.load(name[len("rbd-volume@") : -len(".service")])["options"] == {"discard": "ignore"}
     assert "secret" not in str(boot.look(FSID, SPEC)) and boot.look(FSID, spec.parse("rbd/b")) == "none"
 
@@ -86,11 +87,28 @@ def test_what_the_boot_needs(etc, damage, want, old, new):
     paths = {"record": etc / boot._path(name), "link": etc / "WANTS" / name, "template": etc / "template"}
     for path in paths.values() if damage == "all" else [paths[damage]] if damage else []:
         path.unlink()
-    found = device_plan.boot_change(Ceph, SPEC, want)
+    found = device_plan.boot_change(Ceph, SPEC, want, ID)
     words = {"unit": name, "unit, outdated": name + ", outdated", None: None}
     assert found == (None if old == "same" else {"old": words[old], "new": words[new]})
 
 
 def test_without_systemd_nothing_is_written(etc, monkeypatch):
     monkeypatch.setattr(boot, "possible", lambda: False)
-    assert device_plan.boot_change(Ceph, SPEC, WANT) is None
+    assert device_plan.boot_change(Ceph, SPEC, WANT, ID) is None
+
+
+def test_another_image_of_that_name(etc):
+    written(etc)
+    assert device_plan.boot_change(Ceph, SPEC, WANT, "another")["old"].endswith(", outdated")
+
+
+def test_the_unit_refuses_another_image_of_that_name():
+    class Answers(Ceph):
+        """A cluster in which the image was made anew."""
+
+        def call(self, op, where):
+            return {"id": "another"}
+
+    kept = boot.record(Ceph.settings, FSID, SPEC, WANT, ID)
+    with pytest.raises(errors.Refused, match="rbd/a is another image by now .id another, not 10226b8b4567"):
+        boot_service.attach(Answers(), SPEC, kept)
