@@ -265,7 +265,7 @@ class Node:
 
     def write(self, path, text, mode=0o644):
         """Write a file inside; its folder is made."""
-        line = f"umask 077; mkdir -p {shlex.quote(os.path.dirname(path))} && cat >{shlex.quote(path)}"
+        line = f"mkdir -p {shlex.quote(os.path.dirname(path))} && umask 077 && cat >{shlex.quote(path)}"
         self.run("sh", "-c", f"{line} && chmod {mode:o} {shlex.quote(path)}", stdin_text=text)
 
     def become(self, words):

@@ -1,4 +1,17 @@
+# By the minion's id, as in salt/top.sls: a minion that sets another role's grains gets nothing of it.
 base:
-  '*':
+  'management':
+    - salt
+    - management
+    - ceph
+  'node*':
+    - salt
+    - ceph
+  # A volume is written by one host at a time, so each has its own.
+  'node1':
+    - rbd
+  'node2':
+    - node2
+  'lab':
     - ceph
     - rbd

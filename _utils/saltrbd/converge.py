@@ -6,7 +6,7 @@ exactly the changes.
 
 from collections import namedtuple
 
-from saltrbd.errors import CommandExecutionError
+from saltrbd.errors import AuthenticationFailed, CommandExecutionError, InvalidConfiguration, NoBindings
 
 # What earlier states of the same dry run would make lives in Salt's context under this key.
 _CONTEXT = "saltrbd.planned"
@@ -15,6 +15,10 @@ _RESULT = "planned"
 
 # A device or folder can go, or turn read-only, between two looks at it.
 _ERRORS = (CommandExecutionError, OSError)
+
+# What a host says that is no client of the cluster yet, and the state tree that makes it one.
+_NO_CLIENT = (NoBindings, InvalidConfiguration, AuthenticationFailed)
+_CLIENT_SLS = "ceph"
 
 
 class Plan(namedtuple("Plan", "steps changes refusals planned notes")):
@@ -50,9 +54,13 @@ def merge(plans):
 
 
 class Known(dict):
-    """What earlier states of a dry run would make: {key: facts}. ``parallel``: this state runs in a process of its own."""
+    """What earlier states of a dry run would make: {key: facts}. ``parallel``: this state runs in a process of its own.
+
+    ``client``: an earlier state of ``salt/ceph`` would change something, so this host may lack what it needs to ask the cluster.
+    """
 
     parallel = False
+    client = False
 
     def take(self, planned):
         """Remember what a state would make. An image that goes takes its snapshots along."""
@@ -82,8 +90,13 @@ def known(scope):
         if _RESULT in result and tag not in read:
             read.add(tag)
             facts.take({tuple(key): value for key, value in result[_RESULT].copy()})
+    facts.client = any(_would_make_client(result) for result in running.values())
     facts.parallel = bool((scope.get("__low__") or {}).get("parallel"))
     return facts
+
+
+def _would_make_client(result):
+    return result.get("result") is None and str(result.get("__sls__")).split(".")[0] == _CLIENT_SLS
 
 
 def converge(name, test, look, act, known, same):
@@ -95,6 +108,8 @@ def converge(name, test, look, act, known, same):
     try:
         plan = look()
     except _ERRORS as error:
+        if test and known.client and isinstance(error, _NO_CLIENT):
+            return _result(name, None, {}, ["What there is to do for {} is not known before salt/ceph is applied: {}".format(name, error)])
         return _result(name, False, {}, [str(error)])
     if plan.refusals:
         return _result(name, False, {}, plan.refusals)

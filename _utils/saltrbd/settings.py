@@ -38,6 +38,8 @@ _DEFAULTS = {
     "host": "",
 }
 _CEPH_KEYS = ("conf", "user", "keyring", "fsid", "monitors", "pool", "namespace", "fs_type")
+# Read by the state tree salt/ceph alone: the text of the keyring is no setting, and goes nowhere else.
+_TREE_KEYS = ("keyring_text",)
 _RBD_KEYS = ("timeout", "progress_timeout", "threads", "python", "freeze_timeout", "driver")
 
 Settings = namedtuple("Settings", sorted(_DEFAULTS))
@@ -55,7 +57,7 @@ def plain(value):
 def unknown_keys(pillar):
     """Return the keys of the pillar's ``ceph:`` that nobody knows: a typo in ``fsid`` must not switch a guard off."""
     section = plain(pillar.get("ceph") or {})
-    return sorted(set(section) - set(_CEPH_KEYS)) if isinstance(section, dict) else []
+    return sorted(set(section) - set(_CEPH_KEYS + _TREE_KEYS)) if isinstance(section, dict) else []
 
 
 def load(opts, pillar):

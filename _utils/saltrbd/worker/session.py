@@ -1,6 +1,7 @@
 """One RADOS session: I/O contexts, open images, and Ceph's exceptions as names that the client knows."""
 
 import errno
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -101,7 +102,8 @@ class Session:
         if settings["keyring"]:
             conf["keyring"] = settings["keyring"]
         conf.update(extra)
-        file = settings["conf"] or rados.Rados.NO_CONF_FILE
+        # Not NO_CONF_FILE: with it the path of the default keyring is never made out.
+        file = settings["conf"] or os.devnull
         if settings["conf"]:
             fault = _unreadable(file)
             if fault:

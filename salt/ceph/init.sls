@@ -1,0 +1,66 @@
+# A client of the cluster that the pillar ceph names: packages, configuration, keyring, kernel modules, and a look whether it answers.
+{% from 'systems.jinja' import system, refuse_system with context %}
+{% if not system %}
+{{ refuse_system('a Ceph client') }}
+{% else %}
+{% set ceph = pillar.get('ceph') or {} %}
+{% set user = (ceph.get('user') or 'admin') | replace('client.', '') %}
+{% set keyring = ceph.get('keyring') or '/etc/ceph/ceph.client.' ~ user ~ '.keyring' %}
+{% set kernel = salt['kmod.available']() + salt['kmod.lsmod']() | map(attribute='module') | list %}
+{% set driver = (pillar.get('rbd') or {}).get('driver', 'auto') %}
+{% set packages = system.ceph_packages | list %}
+{% if driver == 'nbd' or (driver == 'auto' and 'nbd' in kernel and 'rbd' not in kernel) %}
+{% do packages.extend(system.ceph_nbd_packages) %}
+{% elif driver == 'fuse' or (driver == 'auto' and 'rbd' not in kernel) %}
+{% do packages.extend(system.ceph_fuse_packages) %}
+{% endif %}
+
+Ceph's client packages:
+  pkg.installed:
+    - pkgs: {{ packages | json }}
+
+{% if ceph.get('monitors') %}
+/etc/ceph/ceph.conf:
+  file.managed:
+    - contents: |
+        # Managed by Salt, from the pillar ceph.
+        [global]
+        fsid = {{ ceph.fsid }}
+        mon_host = {{ ceph.monitors | join(',') }}
+    - mode: '0644'
+    - makedirs: True
+    - require:
+        - pkg: Ceph's client packages
+{% endif %}
+
+{% if ceph.get('keyring_text') %}
+# The key goes from the pillar into the file and nowhere else: neither into the rendered state nor into a diff.
+{{ keyring }}:
+  file.managed:
+    - contents_pillar: ceph:keyring_text
+    - show_changes: False
+    - user: root
+    - group: root
+    - mode: '0600'
+    - makedirs: True
+    - require:
+        - pkg: Ceph's client packages
+{% endif %}
+
+{% for module in ['rbd', 'nbd'] if module in kernel %}
+{{ module }}:
+  kmod.present:
+    - persist: True
+{% endfor %}
+
+{{ ceph.get('fsid') or 'the cluster' }} answers:
+  rbd_cluster.answers:
+    - require:
+        - pkg: Ceph's client packages
+{%- if ceph.get('monitors') %}
+        - file: /etc/ceph/ceph.conf
+{%- endif %}
+{%- if ceph.get('keyring_text') %}
+        - file: {{ keyring }}
+{%- endif %}
+{% endif %}

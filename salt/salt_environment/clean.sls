@@ -1,0 +1,13 @@
+# Takes Salt's environments away, of every version; the daemons that run in one must have ended.
+{% from 'salt_environment/map.jinja' import environment with context %}
+include:
+  - salt_api.clean
+  - salt_master.clean
+  - salt_minion.clean
+
+{{ environment.folder }}:
+  file.absent:
+    - require:
+        - sls: salt_api.clean
+        - sls: salt_master.clean
+        - sls: salt_minion.clean
