@@ -219,7 +219,8 @@ class Node:
         """Shut the node down, or end it where it does not, and throw away what it wrote; return a sentence for what stayed."""
         if not self.folder.exists():
             return []
-        self._shut_down()
+        self.power_off()
+        self._await_power_off()
         stuck = processes.end(self.pids(), self._is_it)
         if stuck:
             return [f"The node {self.name} (pid {stuck[0]}) did not end even after SIGKILL."]
@@ -230,11 +231,13 @@ class Node:
         self._clear()
         return left
 
-    def _shut_down(self):
-        if not self.leader():
-            return
-        # What systemd takes as the wish to power off.
-        os.kill(self.leader(), signal.SIGRTMIN + 4)
+    def power_off(self):
+        """Ask the node to shut down; ``end`` waits for it."""
+        if self.leader():
+            # What systemd takes as the wish to power off.
+            os.kill(self.leader(), signal.SIGRTMIN + 4)
+
+    def _await_power_off(self):
         try:
             self._gone("power off")
         except LabError as problem:

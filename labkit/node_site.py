@@ -6,9 +6,9 @@ their first highstate gives them their own.
 
 import json
 import shlex
+import time
 
-from labkit import cluster
-from labkit.commands import Step, run
+from labkit.commands import LabError, Step, run
 from labkit.home import REPO
 from labkit.node import CHECKOUT, MANAGEMENT
 
@@ -94,6 +94,30 @@ class Site:
                 node.write(f"/etc/salt/pki/minion/minion.{kind}", text, 0o400 if kind == "pem" else 0o644)
         self.management.run("rm", "-r", keys)
 
+    def ready(self, seconds=180):
+        """Wait until every minion answers; a restart that a job has asked for comes after that job."""
+        names = {node.name for node in self.nodes}
+        deadline = time.monotonic() + seconds
+        there = set()
+        while time.monotonic() < deadline:
+            waiting = [node for node in self.nodes if self._restarts(node)]
+            there = set() if waiting else set(self._ping())
+            if there == names:
+                return
+            time.sleep(1)
+        raise LabError(f"Of the minions {', '.join(sorted(names))} only these answered within {seconds} s: {', '.join(sorted(there))}.")
+
+    @staticmethod
+    def _restarts(node):
+        return node.run("systemctl", "list-units", "--plain", "--no-legend", "salt-*-restart@*")[1].strip()
+
+    def _ping(self):
+        out = self.management.run("salt", "--out=json", "--static", "--timeout=5", "*", "test.ping", timeout=60, check=False)[1]
+        try:
+            return [name for name, answer in json.loads(out).items() if answer is True]
+        except ValueError:
+            return []  # the master is about to start
+
     def salt(self, target, *words, timeout=LONGEST_CALL):
         """Run ``salt TARGET WORDS`` on the management host and return ``{minion: answer}``."""
         argv = ["salt", "--out=json", "--static", f"--timeout={timeout}", target, *words]
@@ -102,8 +126,3 @@ class Site:
             return json.loads(out)
         except ValueError:
             raise AssertionError(f"{shlex.join(argv)} answered: {out[-3000:]}") from None
-
-
-def facts(home):
-    """Return the facts of the nodes' cluster."""
-    return cluster.facts(home.nodes().cluster)

@@ -132,6 +132,8 @@ def down(home):
     if not own.folder.exists():
         return []
     with own.locked():
+        for node in _started(own):
+            node.power_off()
         problems = [problem for node in _started(own) for problem in node.end()]
         if any(node.pids() for node in _started(own)):
             return problems

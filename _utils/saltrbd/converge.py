@@ -109,7 +109,7 @@ def converge(name, test, look, act, known, same):
         plan = look()
     except _ERRORS as error:
         if test and known.client and isinstance(error, _NO_CLIENT):
-            return _result(name, None, {}, ["What there is to do for {} is not known before salt/ceph is applied: {}".format(name, error)])
+            return _result(name, None, {}, ["What {} needs is not known before salt/ceph is applied: {}".format(name, error)])
         return _result(name, False, {}, [str(error)])
     if plan.refusals:
         return _result(name, False, {}, plan.refusals)

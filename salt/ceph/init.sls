@@ -6,7 +6,8 @@
 {% set ceph = pillar.get('ceph') or {} %}
 {% set user = (ceph.get('user') or 'admin') | replace('client.', '') %}
 {% set keyring = ceph.get('keyring') or '/etc/ceph/ceph.client.' ~ user ~ '.keyring' %}
-{% set kernel = salt['kmod.available']() + salt['kmod.lsmod']() | map(attribute='module') | list %}
+{% set loaded = salt['kmod.lsmod']() if salt['file.file_exists']('/proc/modules') else [] %}
+{% set kernel = salt['kmod.available']() + loaded | map(attribute='module') | list %}
 {% set driver = (pillar.get('rbd') or {}).get('driver', 'auto') %}
 {% set packages = system.ceph_packages | list %}
 {% if driver == 'nbd' or (driver == 'auto' and 'nbd' in kernel and 'rbd' not in kernel) %}

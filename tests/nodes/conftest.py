@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from labkit import home, nodes
+from labkit import home, node_site, nodes
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +37,27 @@ def module_node(lab_home):
     yield node
     problems = node.end()
     assert not problems, problems
+
+
+@pytest.fixture(scope="session")
+def site(lab_home):
+    """The example site: a management host with its master, node1 and node2 with the minions that they start with."""
+    made = node_site.Site(nodes.up(lab_home, [1, 2, 3]), nodes.facts(lab_home))
+    made.provision()
+    return made
+
+
+@pytest.fixture(scope="session")
+def first_highstate(site):
+    """The answers of the site's first highstates: ``dry``, ``real``, ``second``."""
+    site.ready()
+    answers = {"dry": site.salt("*", "state.apply", "test=True"), "real": site.salt("*", "state.apply")}
+    site.ready()
+    return {**answers, "second": site.salt("*", "state.apply")}
+
+
+@pytest.fixture
+def applied(site, first_highstate):
+    """The site after its first highstate, all minions there."""
+    site.ready()
+    return site

@@ -3,7 +3,7 @@
 import pytest
 from saltrbd import converge
 from saltrbd.converge import Known, Plan, change
-from saltrbd.errors import Busy, CommandExecutionError, ImageNotFound
+from saltrbd.errors import AuthenticationFailed, Busy, ClusterUnreachable, CommandExecutionError, ImageNotFound, NoBindings
 
 MADE = {"p/i": {"image": change(None, "present"), "size": change(None, "1G")}}
 KEY = ("image", "p/i")
@@ -231,3 +231,27 @@ def test_other_results_carry_no_facts():
     known = converge.known(scope())
     assert "planned" not in Cluster(MAKE).run(True, known)
     assert "planned" not in Cluster(MAKE, NOTHING).run(False, converge.known(scope(test=False, parallel=True)))
+
+
+CLIENT = {"ceph's packages": {"result": None, "__sls__": "ceph"}}
+
+
+@pytest.mark.parametrize(
+    "running, error, result",
+    [
+        (CLIENT, NoBindings("no module rados"), None),
+        (CLIENT, AuthenticationFailed("no keyring"), None),
+        (CLIENT, ClusterUnreachable("no answer"), False),
+        ({"one": {"result": True, "__sls__": "ceph"}}, NoBindings("no module rados"), False),
+        ({"one": {"result": None, "__sls__": "cephalopod"}}, NoBindings("no module rados"), False),
+        ({}, NoBindings("no module rados"), False),
+    ],
+)
+def test_a_host_that_this_dry_run_would_make_a_client(running, error, result):
+    scope = {"__instance_id__": "1", "__opts__": {"test": True}, "__context__": {}, "__running__": running}
+
+    def look():
+        raise error
+
+    said = converge.converge("rbd/a", True, look, None, converge.known(scope), "")
+    assert said["result"] is result and str(error) in said["comment"] and said["changes"] == {}
