@@ -61,4 +61,5 @@ def test_a_reboot_of_a_node(applied, number):
 
 
 def _mounted(node):
-    return node.shell("findmnt --noheadings --raw --output TARGET --types ext4,xfs | grep -E '^/(mnt|srv/data|srv/logs)'", check=False)[1].split()
+    said = node.run("findmnt", "--noheadings", "--raw", "--output", "TARGET", "--types", "ext4,xfs", check=False)[1]
+    return [point for point in said.split() if point.startswith(("/mnt/", "/srv/data", "/srv/logs"))]
