@@ -1,7 +1,7 @@
 """Builds the environment that Diamond runs in: ``PYTHON build.py RELEASE.json ENVIRONMENT``.
 
 ``--download FOLDER`` in the place of ENVIRONMENT only fetches the source release, for systems that reach no package index.
-RELEASE.json names version, sha256, requirements, and the converter for a Python without lib2to3 (fissix, its kept-up fork).
+RELEASE.json names version, sha256, the requirements, and the converter for a Python without lib2to3 (fissix, its kept-up fork).
 
 The source release comes by pip from the package index that this machine is configured for, and is checked by its sha256. On
 Python 3 it is converted and mended by ``patches.py``; on Python 2.7 it is installed as it is. This file runs on both, with the
@@ -21,8 +21,8 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHON3 = sys.version_info[0] == 3
-# What setup.py itself needs.
-BUILDERS = ("setuptools", "wheel")
+# What pip and setup.py themselves need, before the rest.
+BUILDERS = ("pip==", "setuptools==", "wheel==")
 # setup.py of the release asks for platform.dist(), which Python 3.8 took away; the answer only matters outside an environment.
 SHIM = 'import platform\n\nplatform.dist = getattr(platform, "dist", lambda: ("", "", ""))\n'
 
@@ -36,7 +36,8 @@ def main(release, environment):
     python = os.path.join(environment, "bin", "python")
     work = tempfile.mkdtemp(prefix="diamond-build-")
     try:
-        pip(python, "install", *config["requirements"])
+        install_builders(python, config)
+        pip(python, "install", *requirements(config))
         source = unpack(download(python, config["version"], config["sha256"], work), work)
         if PYTHON3:
             convert(python, source, config["converter"])
@@ -58,7 +59,7 @@ def fetch(release, folder):
         environment = os.path.join(work, "environment")
         make_environment(environment)
         python = os.path.join(environment, "bin", "python")
-        pip(python, "install", *[item for item in config["requirements"] if item.startswith(BUILDERS)])
+        install_builders(python, config)
         shutil.copy(download(python, config["version"], config["sha256"], work), folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -68,6 +69,16 @@ def read(release):
     """Return what RELEASE.json says."""
     with open(release) as file:
         return json.load(file)
+
+
+def requirements(config):
+    """Return what the Python that runs this needs."""
+    return config["requirements" if PYTHON3 else "requirements_python2"]
+
+
+def install_builders(python, config):
+    """Install what builds the rest."""
+    pip(python, "install", *[item for item in requirements(config) if item.startswith(BUILDERS)])
 
 
 def make_environment(folder):
