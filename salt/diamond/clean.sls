@@ -20,7 +20,7 @@ the package of Diamond goes:
       - service: the service of Diamond ends
 {% endfor %}
 
-{% if diamond.ceph_key is defined and diamond.collectors.get('RbdCollector') is mapping %}
+{% if diamond.ceph_keyring is defined and diamond.collectors.get('RbdCollector') is mapping %}
 {{ diamond.collectors.RbdCollector.get('keyring', '/etc/ceph/ceph.client.diamond.keyring') }}:
   file.absent:
     - require:

@@ -1,10 +1,5 @@
 # diamond.conf, and one file for each handler and each collector; a file that the pillar does not name goes.
-{% from 'diamond/map.jinja' import collectors_paths, diamond, of_salt, settings with context %}
-{% set handlers = diamond.handlers.items() | selectattr(1, 'ne', none) | list %}
-{% set collectors = [('default', {'interval': diamond.interval, 'hostname': diamond.hostname | default(grains['id']) | replace('.', '_')})] %}
-{% for name, values in diamond.collectors | dictsort if values is not none %}
-{% do collectors.append((name, dict({'enabled': True}, **dict(of_salt.get(name, {}), **values)))) %}
-{% endfor %}
+{% from 'diamond/map.jinja' import collectors_paths, diamond, entries with context %}
 include:
   - diamond.install
 
@@ -22,7 +17,7 @@ include:
     - source: salt://diamond/files/diamond.conf.jinja
     - template: jinja
     - context:
-        handlers: {{ handlers | map(attribute=0) | list | json }}
+        handlers: {{ entries.handlers | reject('equalto', 'default') | sort | json }}
         collectors_path: {{ collectors_paths | json }}
         log_level: {{ diamond.log_level | json }}
     - group: diamond
@@ -32,21 +27,23 @@ include:
     - watch_in:
       - service: diamond
 
-{% for kind, entries in (('handlers', [('default', {})] + handlers), ('collectors', collectors)) %}
+{% for kind in entries %}
 {% set folder, declared = '/etc/diamond/' ~ kind, [] %}
-{% for name, values in entries %}
-{{ folder }}/{{ name.split('.')[-1] }}.conf:
+{% for name in entries[kind] | sort %}
+{% do declared.append(folder ~ '/' ~ name.split('.')[-1] ~ '.conf') %}
+{{ declared[-1] }}:
   file.managed:
-    - contents: {{ ('# Written by Salt.' ~ settings(values)) | json }}
+    - source: salt://diamond/files/entry.conf.jinja
+    - template: jinja
+    # What it says may be a password, so it is read from the pillar there, and stands neither in this state nor in a diff.
+    - context: {{ {'kind': kind, 'name': name} | json }}
+    - show_changes: False
     - group: diamond
     - mode: '0640'
-    # A password or a key may stand here.
-    - show_changes: False
     - require:
       - file: {{ folder }}
     - watch_in:
       - service: diamond
-{% do declared.append(folder ~ '/' ~ name.split('.')[-1] ~ '.conf') %}
 {% endfor %}
 
 {% for path in salt['file.find'](folder, type='f') if path not in declared %}

@@ -37,18 +37,15 @@ the pillar that the RbdCollector measures by:
     - watch_in:
       - service: diamond
 
-{% if wanted and diamond.ceph_key is defined %}
-{% set user = diamond.collectors.RbdCollector.get('user', 'diamond') %}
+{% if wanted and diamond.ceph_keyring is defined %}
+# The key goes from the pillar into the file, and stands neither in this state nor in a diff.
 {{ diamond.collectors.RbdCollector.get('keyring', '/etc/ceph/ceph.client.diamond.keyring') }}:
   file.managed:
-    - contents: |
-        [client.{{ user }}]
-        key = {{ diamond.ceph_key }}
-    - user: root
+    - contents_pillar: diamond:ceph_keyring
+    - show_changes: False
     - group: diamond
     - mode: '0640'
     - makedirs: True
-    - show_changes: False
     - require:
       - user: the user diamond
     - watch_in:

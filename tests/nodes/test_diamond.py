@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 import shutil
 import time
 
@@ -14,6 +15,7 @@ CLUSTER = "/var/lib/lab-ceph"
 SITE = "/srv/site"
 WHISPER = "/var/lib/graphite/whisper"
 STATES = "graphite,diamond"
+PASSWORD = secrets.token_hex()
 START = f"import json; from labkit import cluster; print(json.dumps(cluster.start({CLUSTER!r})))"
 STOP = f"from labkit import cluster; cluster.stop({CLUSTER!r})"
 
@@ -136,7 +138,7 @@ def make_volumes(site):
 def pillar(site):
     cluster = site.cluster
     caps = ["mon", "profile rbd-read-only", "osd", "profile rbd-read-only"]
-    site.ceph("auth", "get-or-create", "client.diamond", *caps)
+    keyring = site.ceph("auth", "get-or-create", "client.diamond", *caps)
     return {
         "ceph": {key: cluster[key] for key in ("fsid", "monitors", "keyring", "pool")},
         "rbd": {
@@ -150,10 +152,10 @@ def pillar(site):
         "graphite": {"retention": [{"name": "all", "pattern": ".*", "retentions": "1s:2h"}]},
         "diamond": {
             "interval": 3,
-            "ceph_key": site.ceph("auth", "print-key", "client.diamond"),
+            "ceph_keyring": keyring + "\n",
             "collectors": {
                 "CephCollector": {"interval": 10, "socket_path": f"{CLUSTER}/run", "socket_prefix": ""},
-                "PostgresqlCollector": {},
+                "PostgresqlCollector": {"password_provider": "password", "password": PASSWORD},
                 "RbdCollector": {"used_interval": 3},
             },
         },
@@ -171,8 +173,10 @@ def test_the_states_do_what_they_predict_and_then_nothing(site, applied):
     assert predicted(dry) == changed(real)
     assert [changed(results) for results in again] == [[], []]
     assert [predicted(results) for results in again] == [[], []]
-    # Neither the cluster's key nor what a collector's file says.
-    assert site.pillar["diamond"]["ceph_key"] not in json.dumps(applied)
+    # Neither the cluster's key nor a collector's password.
+    rendered = site.node.run("salt-call", "--local", "--out=json", "state.show_sls", STATES)[1]
+    for secret in (site.ceph("auth", "print-key", "client.diamond"), PASSWORD):
+        assert secret not in json.dumps(applied) + rendered
     assert site.node.run("systemctl", "is-active", "diamond", "carbon-cache")[1].split() == ["active"] * 2
 
 
@@ -275,7 +279,7 @@ def test_a_collector_that_cannot_work_stops_itself(site, applied):
     collectors = site.pillar["diamond"]["collectors"]
     collectors["RbdCollector"]["keyring"] = "/root/nobody-can-read-this"
     del collectors["CephCollector"]
-    key = site.pillar["diamond"].pop("ceph_key")
+    key = site.pillar["diamond"].pop("ceph_keyring")
     began = time.time()
     try:
         site.apply()
@@ -287,7 +291,7 @@ def test_a_collector_that_cannot_work_stops_itself(site, applied):
         assert site.points("rbd.rbd.vol1.size", without) == []
     finally:
         collectors["RbdCollector"].pop("keyring")
-        site.pillar["diamond"]["ceph_key"] = key
+        site.pillar["diamond"]["ceph_keyring"] = key
     site.apply()
     site.wait("rbd.rbd.vol1.size", time.time())
 
