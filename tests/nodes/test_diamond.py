@@ -231,6 +231,13 @@ def test_the_ceph_user_can_read_and_no_more(site, applied):
     assert site.node.run("stat", "-c", "%a %U %G", words[words.index("--keyring") + 1])[1].split() == ["640", "root", "diamond"]
 
 
+def test_a_daemon_that_starts_later_is_measured_too(site, applied):
+    """Its admin socket is a new one, made by a daemon that knows nothing of Diamond."""
+    site.node.shell(f"kill -KILL $(cat {CLUSTER}/run/mgr.pid); rm {CLUSTER}/run/mgr.asok")
+    site.node.run("/usr/bin/python3", "-B", "-c", START, PYTHONPATH=SITE)
+    site.wait("ceph.mgr.mgr.cache_hit", time.time() + 1)
+
+
 def test_a_broken_collector_does_not_stop_diamond(site, applied):
     site.node.write("/opt/diamond/collectors/broken/broken.py", BROKEN)
     site.node.write("/opt/diamond/collectors/failing/failing.py", FAILING)
