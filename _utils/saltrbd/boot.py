@@ -106,10 +106,16 @@ def _read(path):
         return ""
 
 
+def _interpreter(system="/usr/bin/python3"):
+    """Return the Python that the unit runs: the system's, which stays where it is when Salt gets another environment."""
+    minor = re.search(r"/python3\.(\d+)$", os.path.realpath(system))
+    return system if minor and int(minor.group(1)) >= 8 else sys.executable
+
+
 def _template():
     code = "import sys; sys.path.insert(0, sys.argv[1]); from saltrbd.boot_service import main; main(sys.argv[2:])"
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    command = '"{}" -B -c "{}" "{}"'.format(sys.executable, code, package.replace("%", "%%"))
+    command = '"{}" -B -c "{}" "{}"'.format(_interpreter(), code, package.replace("%", "%%"))
     return _UNIT.format(folder=FOLDER, command=command, patience=PATIENCE + 60)
 
 

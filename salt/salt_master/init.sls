@@ -13,6 +13,7 @@ include:
   'interface': master.get('interface', '0.0.0.0'),
   'file_roots': {'base': master.get('file_roots', ['/srv/salt'])},
   'pillar_roots': {'base': pillar_roots},
+  'file_ignore_glob': ['*.pyc'],
   'auto_accept': False,
   'open_mode': False,
   'publisher_acl': {},

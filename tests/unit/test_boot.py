@@ -1,5 +1,7 @@
 """The unit that maps an image at boot: its name, its record, what a state would change."""
 
+import sys
+
 import pytest
 from saltrbd import boot, boot_service, device_plan, errors, settings, spec
 from saltrbd.device_plan import Desired
@@ -112,3 +114,14 @@ def test_the_unit_refuses_another_image_of_that_name():
     kept = boot.record(Ceph.settings, FSID, SPEC, WANT, ID)
     with pytest.raises(errors.Refused, match="rbd/a is another image by now .id another, not 10226b8b4567"):
         boot_service.attach(Answers(), SPEC, kept)
+
+
+@pytest.mark.parametrize(
+    "program, own", [("python3.11", False), ("python3.8", False), ("python3.6", True), ("python2.7", True), ("none", True)]
+)
+def test_the_unit_runs_the_systems_python_where_it_is_new_enough(tmp_path, program, own):
+    link = tmp_path / "python3"
+    if program != "none":
+        (tmp_path / program).touch()
+        link.symlink_to(program)
+    assert boot._interpreter(str(link)) == (sys.executable if own else str(link))
