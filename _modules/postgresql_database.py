@@ -4,7 +4,7 @@ Databases of this node's PostgreSQL server, with their owners and extensions.
 
 from saltrbd import settings
 from saltrbd.errors import NotConverged
-from saltrbd.postgresql import databases, pillar
+from saltrbd.postgresql import databases, pillar, roles
 
 __virtualname__ = "postgresql_database"
 
@@ -30,11 +30,11 @@ def info(name):
     return databases.find(_place(), name)
 
 
-def plan(name, declared, server=True):
+def plan(name, declared, server=True, expected=()):
     """
     Return the changes that lead to what is declared. Without a ``server`` every database is still to be made.
 
-    Raises Refused for what cannot be changed, or cannot be had on this node.
+    ``expected`` are roles that this run makes before it. Raises Refused for what cannot be changed, or cannot be had on this node.
 
     CLI Example:
 
@@ -45,6 +45,7 @@ def plan(name, declared, server=True):
     place = _place()
     if not server:
         return databases.plan(name, declared, None, None)
+    roles.check_there(place, [declared["owner"]], expected)
     return databases.plan(name, declared, databases.find(place, name), databases.available(place))
 
 
@@ -59,6 +60,7 @@ def apply(name, declared):
         salt '*' postgresql_database.apply app '{"owner": "app", "encoding": "UTF8", "locale": "C", "extensions": []}'
     """
     place = _place()
+    roles.check_there(place, [declared["owner"]], ())
     known = databases.find(place, name)
     changes = databases.plan(name, declared, known, databases.available(place))
     if changes:

@@ -52,7 +52,7 @@ def plan(name, declared, server=True, expected=()):
     """
     place = _place()
     if server:
-        roles.check_groups(place, declared.get("groups"), expected)
+        roles.check_there(place, declared.get("groups"), expected)
     return roles.plan(place, name, declared, _password(name), roles.find(place, name) if server else None)
 
 
@@ -68,7 +68,7 @@ def apply(name, declared):
     """
     place, password = _place(), _password(name)
     known = roles.find(place, name)
-    roles.check_groups(place, declared.get("groups"), ())
+    roles.check_there(place, declared.get("groups"), ())
     changes = roles.plan(place, name, declared, password, known)
     if changes:
         roles.apply(place, roles.statements(place, name, declared, password, known, changes))

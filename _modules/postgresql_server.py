@@ -7,7 +7,7 @@ Every function works on the pillar's own server and as the operating system's us
 import os
 
 from saltrbd import settings
-from saltrbd.errors import CommandFailed, InvalidPillar, RbdError
+from saltrbd.errors import CommandExecutionError, CommandFailed, InvalidPillar, RbdError
 from saltrbd.postgresql import archive, certificate, configuration, pillar, server
 
 __virtualname__ = "postgresql_server"
@@ -21,7 +21,15 @@ def __virtual__():
 
 
 def _place():
-    return pillar.read(settings.plain(__pillar__.get("postgresql") or {}), __grains__)
+    return pillar.read(settings.plain(__pillar__.get("postgresql") or {}), __grains__, _addresses())
+
+
+def _addresses():
+    found = []
+    for interface in __salt__["network.interfaces"]().values():
+        found += ["{}/{}".format(row["address"], row["netmask"]) for row in interface.get("inet") or [] if row.get("netmask")]
+        found += ["{}/{}".format(row["address"], row["prefixlen"]) for row in interface.get("inet6") or [] if row.get("prefixlen")]
+    return found
 
 
 def layout():
@@ -69,17 +77,28 @@ def version():
     return server.rows(_place(), "SELECT version()")[0]["version"]
 
 
-def archive_installed():
+def plan_archive():
     """
-    Return the SHA-256 of the archive that the server's programs came from, or an empty text.
+    Return the changes of the server's programs, empty where they are those of the declared archive.
+
+    Raises InvalidArchive where a file of the minion or of the file server is missing or is another one.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' postgresql_server.archive_installed
+        salt '*' postgresql_server.plan_archive
     """
-    return archive.installed(_place())
+    place = _place()
+    installed, wanted = archive.installed(place), place["archive"]["sha256"]
+    if installed == wanted:
+        return {}
+    source = place["archive"]["source"]
+    if source.startswith("salt://"):
+        archive.check(place, (__salt__["cp.hash_file"](source) or {}).get("hsum", ""))
+    elif source.startswith("/"):
+        archive.check(place, archive.digest(source) if os.path.isfile(source) else "")
+    return {"archive": {"old": installed or None, "new": wanted}}
 
 
 def install_archive():
@@ -198,6 +217,25 @@ def plan_configuration():
     return dict(wanted._asdict())
 
 
+def _restart(place, before):
+    """What the server's own check passes may still keep it from starting, such as a library that is missing."""
+    if _started(place["service"]):
+        return
+    configuration.put_back(place, before)
+    again = _started(place["service"])
+    raise CommandFailed(
+        "PostgreSQL {} does not start with this configuration; journalctl -u {} says why. The one before was put back, and with it"
+        " the server {}.".format(place["version"], place["service"], "runs again" if again else "does not start either")
+    )
+
+
+def _started(service):
+    try:
+        return __salt__["service.restart"](service)
+    except CommandExecutionError:
+        return False
+
+
 def configure():
     """
     Write the configuration; a running server reloads it, or is restarted once where a setting needs that.
@@ -213,9 +251,10 @@ def configure():
     place = _place()
     wanted = configuration.plan(place, configuration.found(place), configuration.live(place))
     configuration.check(place, wanted)
+    before = configuration.texts(place)
     configuration.write(place, wanted.changes)
     if wanted.action == "restart":
-        __salt__["service.restart"](place["service"])
+        _restart(place, before)
     elif wanted.action == "reload":
         configuration.reload(place)
     if wanted.action:

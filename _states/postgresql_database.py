@@ -37,8 +37,8 @@ def present(name, owner="postgres", encoding="UTF8", locale="C", extensions=None
         if not __opts__["test"]:
             return dict(ret, changes=__salt__["postgresql_database.apply"](name, declared))
         there = __salt__["postgresql_server.running"]() is not None
-        changes = __salt__["postgresql_database.plan"](name, declared, there)
-    except errors.RbdError as error:
+        changes = __salt__["postgresql_database.plan"](name, declared, there, __salt__["postgresql_server.layout"]()["roles"])
+    except errors.CommandExecutionError as error:
         return dict(ret, result=False, comment="The database {} is not as declared. {}".format(name, error))
     if not changes:
         return ret

@@ -41,7 +41,7 @@ def present(name, login=True, superuser=False, createdb=False, createrole=False,
             return dict(ret, changes=__salt__["postgresql_role.apply"](name, declared))
         there = __salt__["postgresql_server.running"]() is not None
         changes = __salt__["postgresql_role.plan"](name, declared, there, __salt__["postgresql_server.layout"]()["roles"])
-    except errors.RbdError as error:
+    except errors.CommandExecutionError as error:
         return dict(ret, result=False, comment="The role {} is not as declared. {}".format(name, error))
     if not changes:
         return ret

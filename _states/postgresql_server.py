@@ -33,7 +33,7 @@ def _state(name, look, act, done, would):
             return dict(ret, result=None, changes=changes, comment=would)
         act()
         left = look()
-    except errors.RbdError as error:
+    except errors.CommandExecutionError as error:
         return dict(ret, result=False, comment=str(error))
     if left:
         return dict(
@@ -69,14 +69,9 @@ def unpacked(name):
         the programs:
           postgresql_server.unpacked: []
     """
-    wanted = __salt__["postgresql_server.layout"]()["archive"]
-
-    def look():
-        found = __salt__["postgresql_server.archive_installed"]()
-        return {} if found == wanted["sha256"] else {"archive": {"old": found or None, "new": wanted["sha256"]}}
-
-    what = "The programs of {}".format(wanted["source"])
-    return _state(name, look, __salt__["postgresql_server.install_archive"], what + " are in place.", what + " would be unpacked.")
+    look, act = __salt__["postgresql_server.plan_archive"], __salt__["postgresql_server.install_archive"]
+    what = "The programs of {}".format(__salt__["postgresql_server.layout"]()["archive"]["source"])
+    return _state(name, look, act, what + " are in place.", what + " would be unpacked.")
 
 
 def initialised(name):
@@ -134,7 +129,7 @@ def configured(name):
     try:
         wanted = plan() if __opts__["test"] else __salt__["postgresql_server.configure"]()
         left = None if __opts__["test"] else plan()
-    except errors.RbdError as error:
+    except errors.CommandExecutionError as error:
         return dict(ret, result=False, comment=str(error))
     told = "{} of the server".format(wanted["action"]) if wanted["action"] else "no reload"
     why = " {}; systemctl restart does it.".format(wanted["why"]) if wanted["why"] and wanted["action"] != "restart" else ""

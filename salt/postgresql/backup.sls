@@ -51,4 +51,20 @@ postgresql backup timer:
     - watch:
         - file: /etc/systemd/system/postgresql-backup.timer
         - file: /etc/systemd/system/postgresql-backup.service
+{% elif not pg.mistakes %}
+
+no postgresql backup timer:
+  service.dead:
+    - name: postgresql-backup.timer
+    - enable: False
+
+# The tool that restores stays, as the dumps do.
+no postgresql backup:
+  file.absent:
+    - names:
+        - /etc/systemd/system/postgresql-backup.timer
+        - /etc/systemd/system/postgresql-backup.service
+        - /usr/local/sbin/postgresql-backup
+    - require:
+        - service: no postgresql backup timer
 {% endif %}

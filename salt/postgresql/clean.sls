@@ -1,5 +1,5 @@
 # Takes away what postgresql put there. The cluster (data, and its configuration with it) and the backups stay; postgresql:remove_data: true
-# removes the cluster too.
+# removes the cluster too. Of the packages those stay that others may need: openssl, postgresql-common.
 {% from 'postgresql/layout.jinja' import pg with context %}
 {% if pg.mistakes %}
 the pillar postgresql:
@@ -24,7 +24,23 @@ no postgresql backup:
 no postgresql server:
   service.dead:
     - name: {{ pg.service }}
+{% if pg.debian_tools %}
+
+no postgresql start at boot:
+  file.managed:
+    - name: {{ pg.conf_dir }}/start.conf
+    - contents: manual
+    # Once its data is gone there is nothing to start.
+    - onlyif:
+        - fun: file.directory_exists
+          path: {{ pg.conf_dir }}
+    - require:
+        - service: no postgresql server
+    - require_in:
+        - postgresql_server: no postgresql data
+{% else %}
     - enable: False
+{% endif %}
 
 no postgresql data:
   postgresql_server.removed:

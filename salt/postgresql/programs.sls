@@ -9,7 +9,7 @@ include:
   - postgresql.archive
 {% endif %}
 
-{% if pg.family == 'Debian' and pg.source != 'archive' %}
+{% if pg.debian_tools %}
 # The cluster is made by the state for it, with the declared locale, and not by the package.
 /etc/postgresql-common/createcluster.d/salt.conf:
   file.managed:
@@ -27,7 +27,7 @@ postgresql packages:
 {% if pg.source == 'pgdg' %}
         - pkgrepo: postgresql repository
 {% endif %}
-{% if pg.family == 'Debian' and pg.source != 'archive' %}
+{% if pg.debian_tools %}
         - file: /etc/postgresql-common/createcluster.d/salt.conf
 {% endif %}
 {% endif %}

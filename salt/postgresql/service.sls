@@ -4,6 +4,20 @@ include:
   - postgresql.cluster
 {% if not pg.mistakes %}
 
+{% if pg.debian_tools %}
+postgresql start at boot:
+  file.managed:
+    - name: {{ pg.conf_dir }}/start.conf
+    - contents: auto
+    - user: postgres
+    - group: postgres
+    - mode: '0644'
+    - require:
+        - postgresql_server: postgresql configuration
+    - require_in:
+        - service: postgresql server
+{% endif %}
+
 postgresql server:
   service.running:
     - name: {{ pg.service }}

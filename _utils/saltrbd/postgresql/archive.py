@@ -46,13 +46,19 @@ def digest(path):
     return found.hexdigest()
 
 
+def check(place, found):
+    """Raise :class:`InvalidArchive` where the SHA-256 that was ``found`` is not the declared one; an empty text stands for no archive."""
+    source, wanted = place["archive"]["source"], place["archive"]["sha256"]
+    if not found:
+        raise InvalidArchive("The archive {} is not there.".format(source))
+    if found != wanted:
+        raise InvalidArchive("{} has the SHA-256 {}, not {} as declared.".format(source, found, wanted))
+
+
 def install(place, path):
     """Unpack the archive into its folder, in place of an older one; raises :class:`InvalidArchive`."""
     wanted = place["archive"]["sha256"]
-    if not path or not os.path.isfile(path):
-        raise InvalidArchive("The archive {} is not there.".format(place["archive"]["source"]))
-    if digest(path) != wanted:
-        raise InvalidArchive("{} has the SHA-256 {}, not {} as declared.".format(place["archive"]["source"], digest(path), wanted))
+    check(place, digest(path) if path and os.path.isfile(path) else "")
     where = prefix(place)
     new, old = where + ".salt-new", where + ".salt-old"
     for folder in (new, old):

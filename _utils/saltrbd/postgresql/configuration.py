@@ -150,6 +150,18 @@ def write(place, changes):
             files.write(where[name], values.HEADER + "".join(line + "\n" for line in place[name]))
 
 
+def texts(place):
+    """Return the texts of the three files as they are, by their paths; None for one that is not there."""
+    return {path: files.read(path) for path in paths(place).values()}
+
+
+def put_back(place, before):
+    """Write the three files as ``texts`` found them."""
+    for path, text in before.items():
+        if text is not None:
+            files.write(path, text)
+
+
 def reload(place):
     """Let the server read its files again and wait until it has; raises :class:`CommandFailed`."""
     before = server.rows(place, _TIMES)[0]["loaded"]

@@ -120,8 +120,8 @@ def _words(value):
 def listen(rules, own):
     """Return the addresses to listen on so that those whom the rules name can connect, and no other.
 
-    ``own`` are the addresses of this host. A network that this host is in needs that address alone; one behind a router, a host name or
-    ``all`` needs every address. ``localhost`` is always there.
+    ``own`` are this host's addresses with the length of their network, such as 192.0.2.7/24. Whoever is in the network of one of them comes
+    in by that address; for one behind a router, a host name or ``all`` it has to be every address. ``localhost`` is always there.
     """
     wanted = {"localhost"}
     for rule in rules:
@@ -139,5 +139,7 @@ def listen(rules, own):
 
 
 def _near(network, own):
-    addresses = [ipaddress.ip_address(text) for text in own]
-    return [str(item) for item in addresses if item.version == network.version and item in network and not item.is_loopback]
+    """This host's addresses from whose own networks the whole named network is reached."""
+    interfaces = [item for item in map(ipaddress.ip_interface, own) if item.version == network.version]
+    interfaces = [item for item in interfaces if not (item.is_loopback or item.is_link_local)]
+    return [str(item.ip) for item in interfaces if network.subnet_of(item.network)]

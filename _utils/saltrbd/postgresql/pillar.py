@@ -57,10 +57,11 @@ _WORDS = re.compile(r"[A-Za-z0-9 :*.,/~-]+")
 _FOLDER = re.compile(r"/[A-Za-z0-9_./-]+")
 
 
-def read(section, grains):
+def read(section, grains, own=()):
     """Return what the pillar's ``postgresql:`` declares for a minion, with all that follows from it.
 
-    Passwords and keys stay out of what is returned. Raises :class:`InvalidPillar` with every mistake.
+    ``own`` are its addresses with the length of their network, such as 192.0.2.7/24. Passwords and
+    keys stay out of what is returned. Raises :class:`InvalidPillar` with every mistake.
     """
     if not isinstance(section, dict):
         raise InvalidPillar("postgresql: must be a mapping, not {}.".format(quoted(section)))
@@ -80,6 +81,8 @@ def read(section, grains):
     found = {key: chosen[key] for key in ("version", "source", "locale", "encoding")}
     found.update(systems.places(grains, version, chosen["source"]), scram=scram, ended=systems.ended(version))
     found.update(system=systems.name(grains), family=systems.find(grains).family)
+    # Debian's packages bring tools of their own for clusters, which start them at boot too.
+    found["debian_tools"] = found["family"] == "Debian" and chosen["source"] != "archive"
     for key, defaults in (("repository", _REPOSITORY), ("archive", _ARCHIVE), ("tls", _TLS), ("backup", _BACKUP)):
         chosen[key] = _section("postgresql:" + key, chosen[key], defaults, wrong)
     for key in ("restart", "data_checksums", "remove_data"):
@@ -95,7 +98,7 @@ def read(section, grains):
         wrong.append("postgresql:pg_hba has rules of the type hostssl, and postgresql:tls:enabled is false")
     found["pg_hba"] = hba.lines(rules)
     found["pg_ident"] = _ident(chosen["pg_ident"], wrong)
-    listen = hba.listen(rules, _own(grains)) if chosen["listen_addresses"] is None else _list(chosen["listen_addresses"])
+    listen = hba.listen(rules, own) if chosen["listen_addresses"] is None else _list(chosen["listen_addresses"])
     found["settings"] = _settings(chosen, found, listen, grains, wrong)
     found["roles"] = _roles(chosen["roles"], wrong)
     found["databases"] = _databases(chosen["databases"], found, wrong)
@@ -127,10 +130,6 @@ def _whole(where, value, least, most, wrong):
 
 def _list(value):
     return value if isinstance(value, list) else [value]
-
-
-def _own(grains):
-    return [text for key in ("ipv4", "ipv6") for text in grains.get(key) or []]
 
 
 def _repository(chosen, grains, version):

@@ -63,11 +63,11 @@ def apply(place, lines):
     server.execute(place, "BEGIN;\n" + ";\n".join(lines) + ";\nCOMMIT")
 
 
-def check_groups(place, groups, expected):
-    """Raise :class:`Refused` where a role that is to be joined is neither there nor ``expected`` from an earlier state of this run."""
-    if not groups:
+def check_there(place, names, expected):
+    """Raise :class:`Refused` for a role that is neither there nor ``expected`` from an earlier state of this run."""
+    if not names:
         return
     there = {row["rolname"] for row in server.rows(place, "SELECT rolname FROM pg_roles")}
-    missing = sorted(set(groups) - there - set(expected))
+    missing = sorted(set(names) - there - set(expected))
     if missing:
-        raise Refused("These roles of its groups do not exist: {}. Declare them.".format(", ".join(missing)))
+        raise Refused("It names roles that do not exist: {}. Declare them in postgresql:roles.".format(", ".join(missing)))
