@@ -264,7 +264,7 @@ def configure():
 
 def remove_data():
     """
-    Remove the cluster: data, its configuration and Salt's certificate. Only where the pillar says ``postgresql:remove_data: true``.
+    Remove the cluster: data, its configuration and Salt's certificate. Only where the pillar says ``postgresql:clean_data: true``.
 
     CLI Example:
 
@@ -273,8 +273,8 @@ def remove_data():
         salt '*' postgresql_server.remove_data
     """
     place = _place()
-    if not place["remove_data"]:
-        raise InvalidPillar("The cluster in {} stays: postgresql:remove_data is not true.".format(place["data_dir"]))
+    if not place["clean_data"]:
+        raise InvalidPillar("The cluster in {} stays: postgresql:clean_data is not true.".format(place["data_dir"]))
     if server.running(place["data_dir"]):
         raise CommandFailed("The cluster in {} stays: its server runs.".format(place["data_dir"]))
     removed = [folder for folder in dict.fromkeys([place["data_dir"], place["conf_dir"]]) if os.path.isdir(folder)]

@@ -145,7 +145,7 @@ def configured(name):
 
 def removed(name):
     """
-    Make the cluster and all its data be gone, where ``postgresql:remove_data`` is true; otherwise it stays, and the comment says where.
+    Make the cluster and all its data be gone, where ``postgresql:clean_data`` is true; otherwise it stays, and the comment says where.
 
     .. code-block:: yaml
 
@@ -153,8 +153,8 @@ def removed(name):
           postgresql_server.removed: []
     """
     place = __salt__["postgresql_server.layout"]()
-    if not place["remove_data"]:
-        comment = "The data in {} stays; postgresql:remove_data: true would remove it.".format(place["data_dir"])
+    if not place["clean_data"]:
+        comment = "The data in {} stays; postgresql:clean_data: true would remove it.".format(place["data_dir"])
         return {"name": name, "result": True, "changes": {}, "comment": comment}
 
     def look():

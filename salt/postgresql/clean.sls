@@ -1,4 +1,4 @@
-# Takes away what postgresql put there. The cluster (data, and its configuration with it) and the backups stay; postgresql:remove_data: true
+# Takes away what postgresql put there. The cluster (data, and its configuration with it) and the backups stay; postgresql:clean_data: true
 # removes the cluster too. Of the packages those stay that others may need: openssl, postgresql-common.
 {% from 'postgresql/layout.jinja' import pg with context %}
 {% if pg.mistakes %}
@@ -67,7 +67,7 @@ no postgresql files:
 {% endif %}
     - require:
         - pkg: no postgresql packages
-{% if pg.source == 'archive' and pg.remove_data %}
+{% if pg.source == 'archive' and pg.clean_data %}
 
 no postgresql user:
   user.absent:

@@ -224,7 +224,7 @@ def test_clean_keeps_the_data_until_it_is_told(database):
     # What comes again finds its data.
     database.applied()
     assert database.query("SELECT count(*) FROM kept") == [(1000,)]
-    database.declare(remove_data=True)
+    database.declare(clean_data=True)
     database.applied("postgresql.clean")
     assert database.node.run("ls", layout["data_dir"], check=False)[0] != 0
     assert database.apply("postgresql.clean").changed() == set()

@@ -40,7 +40,7 @@ def test_pgdg(database):
     database.wait()
     assert database.apply().changed() == set()
     # A key that did not sign the repository lets nothing in.
-    database.declare(remove_data=True)
+    database.declare(clean_data=True)
     assert database.apply("postgresql.clean").failed() == {}
     assert database.apply("postgresql.clean").changed() == set()
     assert database.node.run("ls", "/etc/apt/sources.list.d/postgresql-pgdg.list", check=False)[0] != 0

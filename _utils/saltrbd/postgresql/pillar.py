@@ -25,7 +25,7 @@ _DEFAULTS = {
     "roles": {},
     "databases": {},
     "backup": {},
-    "remove_data": False,
+    "clean_data": False,
 }
 _REPOSITORY = {"url": "", "suite": "", "component": "main", "key": "", "key_hash": ""}
 _ARCHIVE = {"source": "", "sha256": ""}
@@ -85,7 +85,7 @@ def read(section, grains, own=()):
     found["debian_tools"] = found["family"] == "Debian" and chosen["source"] != "archive"
     for key, defaults in (("repository", _REPOSITORY), ("archive", _ARCHIVE), ("tls", _TLS), ("backup", _BACKUP)):
         chosen[key] = _section("postgresql:" + key, chosen[key], defaults, wrong)
-    for key in ("restart", "data_checksums", "remove_data"):
+    for key in ("restart", "data_checksums", "clean_data"):
         found[key] = _flag("postgresql:" + key, chosen[key], wrong)
     found["port"] = _whole("postgresql:port", chosen["port"], 1, 65535, wrong)
     found["repository"] = _repository(chosen, grains, version)
