@@ -5,6 +5,11 @@ the service of Diamond ends:
     - name: diamond
     - enable: False
 
+the watch over the admin sockets ends:
+  service.dead:
+    - name: diamond-sockets.path
+    - enable: False
+
 {% if diamond.source == 'package' and system %}
 the package of Diamond goes:
   pkg.removed:
@@ -13,11 +18,13 @@ the package of Diamond goes:
       - service: the service of Diamond ends
 {% endif %}
 
-{% for path in ('/etc/systemd/system/diamond.service', '/etc/tmpfiles.d/diamond.conf', '/etc/diamond', '/opt/diamond') %}
+{% set units = '/etc/systemd/system/diamond' %}
+{% for path in (units ~ '.service', units ~ '-sockets.path', units ~ '-sockets.service', '/etc/diamond', '/opt/diamond') %}
 {{ path }}:
   file.absent:
     - require:
       - service: the service of Diamond ends
+      - service: the watch over the admin sockets ends
 {% endfor %}
 
 {% if diamond.ceph_keyring is defined and diamond.collectors.get('RbdCollector') is mapping %}

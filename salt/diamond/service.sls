@@ -14,20 +14,35 @@ include:
     - watch_in:
       - service: diamond
 
-# Ceph's daemons let only their own user write to their admin sockets, and a question is written too. A default entry of the
-# folder is what the sockets get that a daemon makes later.
-/etc/tmpfiles.d/diamond.conf:
+{% for unit in ('diamond-sockets.path', 'diamond-sockets.service') %}
+/etc/systemd/system/{{ unit }}:
 {% if sockets %}
   file.managed:
-    - contents: |
-        # Written by Salt.
-        a+ {{ sockets }} - - - - user:diamond:rx,default:user:diamond:rw
-        a+ {{ sockets }}/*.asok - - - - user:diamond:rw
+    - source: salt://diamond/files/{{ unit }}.jinja
+    - template: jinja
+    - context:
+        sockets: {{ sockets | json }}
     - mode: '0644'
+    - require:
+      - user: the user diamond
     - watch_in:
+      - service: diamond-sockets.path
+{% else %}
+  file.absent:
+    - require:
+      - service: diamond-sockets.path
+{% endif %}
+{% endfor %}
+
+diamond-sockets.path:
+{% if sockets %}
+  service.running:
+    - enable: True
+    - require_in:
       - service: diamond
 {% else %}
-  file.absent: []
+  service.dead:
+    - enable: False
 {% endif %}
 
 diamond:

@@ -102,6 +102,8 @@ def site(lab_home, repo):
         node.run("apt-get", "--yes", "--no-install-recommends", "install", *wanted.split(), DEBIAN_FRONTEND="noninteractive")
         start_postgresql(node)
         site.cluster = json.loads(node.run("/usr/bin/python3", "-B", "-c", START, PYTHONPATH=SITE)[1])
+        # As the packages' /run/ceph is, but for the daemons' user: root's take the group from the folder.
+        node.shell(f"chgrp ceph {CLUSTER}/run {CLUSTER}/run/*.asok && chmod 2770 {CLUSTER}/run")
         make_volumes(site)
         site.pillar = pillar(site)
         node.write("/etc/salt/pillar/all.sls", json.dumps(site.pillar), 0o600)
