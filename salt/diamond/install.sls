@@ -19,6 +19,8 @@ the user diamond:
     # Ceph's admin sockets belong to this group, where Ceph is installed.
     - optional_groups: [ceph]
     - remove_groups: False
+    - watch_in:
+      - service: diamond
 
 {% if diamond.source == 'package' %}
 the package of Diamond:
