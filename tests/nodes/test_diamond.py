@@ -310,14 +310,15 @@ def test_a_cluster_that_is_away_is_asked_again(site, applied):
     site.pillar["diamond"]["collectors"]["RbdCollector"]["timeout"] = 4
     site.apply()
     began = time.time()
-    site.node.shell(f"kill -STOP $(cat {CLUSTER}/run/mon.pid {CLUSTER}/run/osd.pid)")
+    # The monitor alone: an OSD that was stopped may need minutes before it serves again, which is not what is tested here.
+    site.node.shell(f"kill -STOP $(cat {CLUSTER}/run/mon.pid)")
     try:
         time.sleep(12)
         assert "RbdCollector" in site.log(began)
         assert site.points("memory.MemFree", began + 8) != []
         assert site.node.shell("pgrep -c -f [m]easure.py", check=False)[1].strip() in ("0", "1")
     finally:
-        site.node.shell(f"kill -CONT $(cat {CLUSTER}/run/mon.pid {CLUSTER}/run/osd.pid)")
+        site.node.shell(f"kill -CONT $(cat {CLUSTER}/run/mon.pid)")
     site.wait("rbd.rbd.vol1.size", time.time())
 
 
