@@ -62,4 +62,4 @@ def test_a_reboot_of_a_node(applied, number):
 
 def _mounted(node):
     said = node.run("findmnt", "--noheadings", "--raw", "--output", "TARGET", "--types", "ext4,xfs", check=False)[1]
-    return [point for point in said.split() if point.startswith(("/mnt/", "/srv/data", "/srv/logs"))]
+    return sorted(point for point in said.split() if point.startswith(("/mnt/", "/srv/data", "/srv/logs")))
