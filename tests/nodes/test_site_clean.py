@@ -38,11 +38,7 @@ def test_a_client_goes_and_comes_back(applied):
     try:
         assert site_checks.failed(applied.salt(node.name, "state.apply", "ceph.clean")) == {}
         assert _there(node, *ours) == []
-        # Without a keyring the cluster's answer is a refusal that says so, and a dry run of the whole predicts that it comes.
-        dry = applied.salt(node.name, "state.apply", "ceph", "test=True")
-        assert site_checks.failed(dry) == {}
-        assert len(site_checks.predicted(dry)[node.name]) == len(ours)
     finally:
         again = applied.salt(node.name, "state.apply", "ceph")
     assert site_checks.failed(again) == {}
-    assert site_checks.predicted(dry) == site_checks.changed(again)
+    assert len(site_checks.changed(again)[node.name]) == len(ours)
