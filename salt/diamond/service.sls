@@ -14,11 +14,12 @@ include:
     - watch_in:
       - service: diamond
 
-{% for unit in ('diamond-sockets.path', 'diamond-sockets.service') %}
-/etc/systemd/system/{{ unit }}:
+{% set units = ['/etc/systemd/system/diamond-sockets.path', '/etc/systemd/system/diamond-sockets.service'] %}
 {% if sockets %}
+{% for unit in units %}
+{{ unit }}:
   file.managed:
-    - source: salt://diamond/files/{{ unit }}.jinja
+    - source: salt://diamond/files/{{ unit.split('/')[-1] }}.jinja
     - template: jinja
     - context:
         sockets: {{ sockets | json }}
@@ -27,22 +28,25 @@ include:
       - user: the user diamond
     - watch_in:
       - service: diamond-sockets.path
-{% else %}
-  file.absent:
-    - require:
-      - service: diamond-sockets.path
-{% endif %}
 {% endfor %}
 
 diamond-sockets.path:
-{% if sockets %}
   service.running:
     - enable: True
     - require_in:
       - service: diamond
-{% else %}
+
+{% elif salt['file.file_exists'](units[0]) %}
+diamond-sockets.path:
   service.dead:
     - enable: False
+
+{% for unit in units %}
+{{ unit }}:
+  file.absent:
+    - require:
+      - service: diamond-sockets.path
+{% endfor %}
 {% endif %}
 
 diamond:
