@@ -6,6 +6,7 @@ another cluster's mappings on the same host are never touched. It works as well 
 
 import os
 import re
+import shutil
 from collections import namedtuple
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from labkit.commands import LabError, run
 # Where saltrbd keeps the links that fstab names and the files that images are exported as; each path has the fsid in it.
 RUN = Path("/run/rbd-volumes")
 FSTAB = Path("/etc/fstab")
-# Where saltrbd keeps what the units map at boot, and the units.
-BOOT, UNITS = Path("/etc/rbd-volumes"), Path("/etc/systemd/system")
+# Where saltrbd keeps what the units map at boot, what they run, and the units.
+BOOT, PROGRAM, UNITS = Path("/etc/rbd-volumes"), Path("/usr/local/lib/rbd-volumes"), Path("/etc/systemd/system")
 
 # An exported image's file in the arguments of qemu-storage-daemon: as a list of options or as JSON.
 _EXPORT = re.compile(r'(?:^|,)mountpoint=([^,]+)|"mountpoint":\s*"([^"]+)"')
@@ -110,14 +111,15 @@ def remove_units(known):
     records = [path for path in BOOT.glob("*.json") if known["fsid"] in path.read_text()]
     for path in records:
         name = f"rbd-volume@{path.stem}.service"
+        (UNITS / "multi-user.target.wants" / name).unlink(missing_ok=True)
+        path.unlink()  # without it the unit has nothing to unmap, and ends at once
         _attempt(["systemctl", "stop", name])
         _attempt(["systemctl", "reset-failed", name])
-        (UNITS / "multi-user.target.wants" / name).unlink(missing_ok=True)
-        path.unlink()
     if not records:
         return
     if not any(BOOT.iterdir()):
         BOOT.rmdir()
+        shutil.rmtree(PROGRAM, ignore_errors=True)
         (UNITS / "rbd-volume@.service").unlink(missing_ok=True)
     _attempt(["systemctl", "daemon-reload"])
 

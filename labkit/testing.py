@@ -87,8 +87,9 @@ def _on_both():
 
 def _run(home, salt, folders, rest):
     venv = prepare.salt_environment(home, salt)
-    named = [Path(word.partition("::")[0]) for word in rest if word.startswith("tests/")]
-    needs_cluster = any(not set(PURE) & set(path.parts) for path in [*folders, *named]) or not [*folders, *named]
+    named = [REPO / word.partition("::")[0] for word in rest if word.startswith("tests/")]
+    parts = [path.relative_to(TESTS).parts[0] for path in [*folders, *named]]
+    needs_cluster = any(part not in PURE for part in parts) or not parts
     with contextlib.ExitStack() as stack:
         facts = stack.enter_context(_cluster(home.tests())) if needs_cluster else {}
         for part, labs in (("vm", vm), ("nodes", nodes)):

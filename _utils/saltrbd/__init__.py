@@ -21,6 +21,8 @@ def _files():
     """What the package's own files are now: {path: (time of the last change, size)}."""
     found = {}
     for folder in (_FOLDER, *(os.path.join(_FOLDER, name) for name in ("postgresql", "worker"))):
+        if folder != _FOLDER and not os.path.isdir(folder):
+            continue  # a sync that is half done
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.endswith(".py"):

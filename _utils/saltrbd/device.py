@@ -11,7 +11,7 @@ from collections import namedtuple
 
 from saltrbd import boot, device_users, errors, hostlock, kernel, owner
 from saltrbd.device_find import DRIVERS, facts_of, find, mapped, mapped_list, snapshot_id
-from saltrbd.device_plan import boot_change, desired, left_lock, look, obstacles, used
+from saltrbd.device_plan import desired, left_lock, look, look_boot, obstacles, used
 from saltrbd.loop import size_of
 from saltrbd.mapping import Mapping, clear_begun, ensure_link, link_path, remove_link
 
@@ -21,35 +21,40 @@ __all__ = ["Mapping", "ensure_link", "link_path", "map_image", "mapped", "mapped
 Wanted = namedtuple("Wanted", "ceph spec fsid image_id snapshot_id features read_only exclusive options")
 
 
-def map_image(ceph, spec, driver=None, read_only=False, exclusive=True, options=None, persist=None):
+def map_image(ceph, spec, driver=None, read_only=False, exclusive=True, options=None, persist=None, guard=None):
     """Map an image or snapshot and return its :class:`Mapping`; one that is mapped as wanted stays as it is.
 
     ``driver`` auto, krbd, nbd or fuse (None: ``rbd:driver``). A writable mapping is ``exclusive``: no other host can map the image
     meanwhile; with False several can, which destroys every filesystem but a cluster filesystem. ``persist`` True maps it at boot too,
-    False does not any more, None leaves that as it is. Raises the errors of :func:`obstacles`, and :class:`Busy` when another
-    host was quicker.
+    False does not any more, None leaves that as it is. ``guard(device_plan.Current)`` may raise before anything is done. Raises the
+    errors of :func:`obstacles`, and :class:`Busy` when another host was quicker.
     """
     want = desired(ceph.settings, spec, driver, read_only, exclusive, options, persist)
-    mapping = _map(ceph, spec, want)
-    if boot_change(ceph, spec, want, mapping.image_id):
-        if want.persist:
-            record = boot.record(ceph.settings, ceph.fsid, spec, want, mapping.image_id)
-            boot.enable(ceph.fsid, spec, record, ceph.settings.timeout)
-        else:
-            boot.disable(ceph.fsid, spec, ceph.settings.timeout, stop=False)
-    return mapping
-
-
-def _map(ceph, spec, want):
     image = ceph.call("image_info", spec.head)
     with hostlock.hold(ceph, image["id"]):
         current = _current(ceph, spec, want, image)
-        if current.mapping and not current.mapping.fault:
-            return _mended(ceph, spec, current)
-        if current.mapping:
-            DRIVERS[current.mapping.driver].detach(current.mapping, ceph.settings.timeout)
-            current = _current(ceph, spec, want, image)
-        return _attach(ceph, spec, want, current)
+        if guard:
+            guard(current)
+        mapping = current.mapping
+        if mapping and mapping.fault:
+            DRIVERS[mapping.driver].detach(mapping, ceph.settings.timeout)
+            current, mapping = _current(ceph, spec, want, image), None
+        made = mapping is None
+        mapping = _attach(ceph, spec, want, current) if made else _mended(ceph, spec, current)
+    _at_boot(ceph, spec, want, image, made)
+    return mapping
+
+
+def _at_boot(ceph, spec, want, image, made):
+    limit = ceph.settings.timeout
+    needed, unit = look_boot(ceph, spec, want, image)
+    if needed and unit:
+        boot.enable(ceph.fsid, spec, boot.record(ceph.settings, ceph.fsid, spec, want, image["id"], snapshot_id(image, spec)), limit)
+    elif needed:
+        boot.forget(ceph.fsid, spec)
+        boot.settle(ceph.fsid, spec, limit, stop=False)
+    elif made and unit and want.persist and boot.possible():
+        boot.start(ceph.fsid, spec, limit)
 
 
 def _current(ceph, spec, want, image):
@@ -142,13 +147,15 @@ def unmap(ceph, spec, keep_boot=False):
                 raise used(mapping, users)
             DRIVERS[mapping.driver].detach(mapping, ceph.settings.timeout)
             remove_link(mapping)
+        unit = None if keep_boot else boot.unit_of(ceph.fsid, spec)
+        if unit:  # under the lock, so that a unit that is about to map the image sees it
+            boot.forget(ceph.fsid, spec)
         left = left_lock(ceph, spec, image_id)
         if left:
             owner.release(ceph, spec, left)
-    at_boot = boot.look(ceph.fsid, spec) != "none"
-    if at_boot and not keep_boot:
-        boot.disable(ceph.fsid, spec, ceph.settings.timeout)
-    return bool(mapping or left or (at_boot and not keep_boot))
+    if unit:
+        boot.settle(ceph.fsid, spec, ceph.settings.timeout, stop=True)
+    return bool(mapping or left or unit)
 
 
 def refresh(ceph, mapping):

@@ -5,24 +5,28 @@ from collections import namedtuple
 
 from saltrbd import boot, device_fuse, device_users, errors, kernel, owner
 from saltrbd.converge import Plan, change
-from saltrbd.device_find import DRIVERS, choose_driver, facts_of, find, on_host, stale
+from saltrbd.device_find import DRIVERS, choose_driver, facts_of, find, on_host, snapshot_id, stale
 from saltrbd.errors import quoted
 from saltrbd.mapping import Mapping, link_is_right, link_path
 from saltrbd.spec import Spec
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]*")
 
+# What earlier states of a dry run planned: what all units for the boot run is written anew.
+PROGRAM = ("boot", "program")
 # ``persist``: True, False, or None where the boot is left as it is.
 Desired = namedtuple("Desired", "driver read_only exclusive options persist", defaults=(None,))
 
 
 class Current(
-    namedtuple("Current", "image mapping verdict driver lacking users mend parents boot", defaults=(None,) * 4 + ((),) * 3 + (None,))
+    namedtuple(
+        "Current", "image mapping verdict driver lacking users mend parents boot unit", defaults=(None,) * 4 + ((),) * 3 + (None,) * 2
+    )
 ):
     """What is there: the image's facts (None: no image), its mapping, the owner.Verdict on a writable one (None where nothing
     is to be held), the driver that would be taken or what all that may be taken lack, who uses a faulty device, and what of a
-    good mapping is to be mended ("link", "lock"), [(spec, features)] of the parents that the kernel would open too, and whether the
-    boot needs a change (see :func:`boot_change`)."""
+    good mapping is to be mended ("link", "lock"), [(spec, features)] of the parents that the kernel would open too, the change that
+    the boot needs and the unit that maps it at boot then (see :func:`look_boot`)."""
 
     __slots__ = ()
 
@@ -75,8 +79,8 @@ def look(ceph, spec, want, image, known=(), wait=True):
     current = Current(image)
     if image is None:
         return current
-    if ("device", str(spec)) not in known:
-        current = current._replace(boot=boot_change(ceph, spec, want, image.get("id")))
+    needed, unit = look_boot(ceph, spec, want, image, known)
+    current = current._replace(boot=needed, unit=unit)
     if image.get("id"):
         mapping = find(ceph, spec, image, wait)
         verdict = _verdict(ceph, spec, want, image, _served(mapping, image))
@@ -96,16 +100,25 @@ def look(ceph, spec, want, image, known=(), wait=True):
     return current._replace(driver=driver, lacking=lacking, parents=_parents(ceph, image, known) if driver == "krbd" else ())
 
 
-def boot_change(ceph, spec, want, image_id):
-    """Return the change that makes the boot map the image, or not, as wanted; None where it is so, or no systemd is there to do it."""
-    if want.persist is None or (want.persist and not boot.possible()):
-        return None
-    now, name = boot.look(ceph.fsid, spec), boot.unit(link_path(ceph.fsid, spec))
+def look_boot(ceph, spec, want, image, known=()):
+    """Return (the change that makes the boot map the image, or not, as wanted, or None; the unit that maps it at boot then, or None).
+
+    Where no systemd is there to do it, nothing is to be changed.
+    """
+    key = ("device", str(spec))
+    if key in known:
+        now = known[key]["at_boot"] if known[key] else None
+        right = now is not None
+    else:
+        now = boot.unit_of(ceph.fsid, spec)
+        record = boot.record(ceph.settings, ceph.fsid, spec, want, image.get("id"), snapshot_id(image, spec))
+        right = boot.enabled(ceph.fsid, spec) == record and (PROGRAM in known or boot.program_is_right())
+    if want.persist is None or (want.persist and (right or not boot.possible())):
+        return None, now
     if not want.persist:
-        return None if now == "none" else change(name, None)
-    if now == boot.record(ceph.settings, ceph.fsid, spec, want, image_id):
-        return None
-    return change(None if now == "none" else name + ", outdated", name)
+        return now and change(now, None), None
+    name = boot.unit(link_path(ceph.fsid, spec))
+    return change(now and now + ", outdated", name), name
 
 
 def _parents(ceph, image, known):
@@ -230,7 +243,9 @@ def plan(spec, current, want, supported):
         "options": dict(want.options) or None,
         "persist": want.persist,
     }
-    planned = {("device", str(spec)): {"driver": driver, "read_only": want.read_only}}
+    planned = {("device", str(spec)): {"driver": driver, "read_only": want.read_only, "at_boot": current.unit}}
+    if current.boot and current.unit:
+        planned[PROGRAM] = {}
     return Plan([("rbd_device.map", arguments)], {str(spec): changes}, (), planned, notes)
 
 
@@ -248,8 +263,10 @@ def look_unmapped(ceph, spec, known=()):
     ]
     if key in known:
         planned = known[key]
-        return (Mapping(spec, None, planned["driver"], planned["read_only"], None) if planned else None), mounted, None, None
-    at_boot = None if boot.look(ceph.fsid, spec) == "none" else boot.unit(link_path(ceph.fsid, spec))
+        if planned is None:
+            return None, mounted, None, None
+        return Mapping(spec, None, planned["driver"], planned["read_only"], None), mounted, None, planned["at_boot"]
+    at_boot = boot.unit_of(ceph.fsid, spec)
     image = facts_of(ceph.batch([("image_info", spec.head.where())])[0])
     mapping = find(ceph, spec, image)
     if mapping is None:

@@ -1,13 +1,10 @@
 """Our lines in /etc/fstab: they name the link of a device under /run/rbd-volumes, and every other line stays byte for byte."""
 
-import fcntl
 import os
 import shutil
-import time
 from collections import namedtuple
-from contextlib import contextmanager
 
-from saltrbd import boot, errors
+from saltrbd import boot, errors, hostlock
 from saltrbd.mapping import RUN
 from saltrbd.proc import unescape
 
@@ -91,7 +88,8 @@ def update(point, entry, path=None):
     Returns whether anything changed. Raises :class:`Refused` when a line that is not ours has the mount point.
     """
     path = os.path.realpath(path or PATH)
-    with _lock():
+    busy = "Another process of this host has been editing {} for {:g} s.".format(PATH, LOCK_WAIT)
+    with hostlock.named("fstab", LOCK_WAIT, busy):
         text = read(path)
         foreign = [one for one in lines_for(text, point) if not is_ours(one)]
         if entry and foreign:
@@ -108,23 +106,6 @@ def foreign_line(path, point, entry):
     return "{} has a line for {} already that is not this package's ({}, {}); remove it, or declare persist: False.".format(
         path, point, entry.device, entry.fs_type
     )
-
-
-@contextmanager
-def _lock():
-    folder = os.path.join(RUN, ".locks")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    with open(os.path.join(folder, "fstab"), "w") as file:
-        until = time.monotonic() + LOCK_WAIT
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise errors.Busy("Another process of this host has been editing {} for {:g} s.".format(PATH, LOCK_WAIT))
-                time.sleep(0.02)
-        yield
 
 
 def _replace(path, text):

@@ -1,4 +1,4 @@
-"""One mapping or unmapping of an image at a time on this host."""
+"""Locks between the processes of this host: one mapping or unmapping of an image at a time, one writer of a file."""
 
 import fcntl
 import os
@@ -12,11 +12,19 @@ from saltrbd.mapping import RUN
 @contextmanager
 def hold(ceph, image_id):
     """Hold the image for the block; raises :class:`Busy` when another process has it for longer than ``rbd:timeout``."""
+    limit = ceph.settings.timeout
+    busy = "Another process of this host has been mapping or unmapping the image for {:g} s.".format(limit)
+    with named("{}.{}".format(ceph.fsid, image_id), limit, busy):
+        yield
+
+
+@contextmanager
+def named(name, limit, busy):
+    """Hold the lock with this name for the block; raises :class:`Busy` with the text ``busy`` after ``limit`` seconds."""
     folder = os.path.join(RUN, ".locks")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     os.chmod(RUN, 0o700)
-    limit = ceph.settings.timeout
-    path = os.path.join(folder, "{}.{}".format(ceph.fsid, image_id))
+    path = os.path.join(folder, name)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w") as file:
         until = time.monotonic() + limit
         while True:
@@ -25,6 +33,6 @@ def hold(ceph, image_id):
                 break
             except BlockingIOError:
                 if time.monotonic() > until:
-                    raise errors.Busy("Another process of this host has been mapping or unmapping the image for {:g} s.".format(limit))
+                    raise errors.Busy(busy)
                 time.sleep(0.05)
         yield

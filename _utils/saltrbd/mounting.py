@@ -81,7 +81,7 @@ def remount(ceph, point, options):
     facts = mount.look(point)
     if facts["mounted"] is None or _image_at(facts["mounted"]["device"]) is None:
         raise errors.NotMounted("No image is mounted on {}.".format(point))
-    words = ["remount"] + list(options) + mount.drift(facts["mounted"], options)
+    words = ["remount"] + list(options) + mount.drift(facts["mounted"], options) + ["_netdev"]
     run(["mount", "-o", ",".join(words), facts["mounted"]["source"], point], ceph.settings.timeout)
 
 

@@ -74,6 +74,12 @@ def load(opts, pillar):
     return Settings(**_checked(values))
 
 
+def restored(values):
+    """Return the :class:`Settings` from the dict of one that was kept, maybe by another version; raises :class:`InvalidPillar`."""
+    known = {key: value for key, value in values.items() if key in _DEFAULTS}
+    return Settings(**_checked(dict(_DEFAULTS, **known)))
+
+
 def _checked(values):
     wrong = []
     for key in ("timeout", "progress_timeout", "freeze_timeout"):

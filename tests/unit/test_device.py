@@ -111,7 +111,7 @@ def test_plan(current, want, fields):
     assert [function for function, _ in plan.steps] == (["rbd_device.map"] if fields else [])
     if fields:
         driver = (current.mapping if current.mend else current).driver
-        assert plan.planned == {("device", "rbd/a"): {"driver": driver, "read_only": want.read_only}}
+        assert plan.planned == {("device", "rbd/a"): {"driver": driver, "read_only": want.read_only, "at_boot": None}}
 
 
 def test_what_is_locked_out_is_said():

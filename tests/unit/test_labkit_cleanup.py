@@ -101,8 +101,9 @@ def test_what_is_found_reads_well():
 def test_only_this_clusters_units_go(tmp_path, monkeypatch):
     monkeypatch.setattr(cleanup, "BOOT", tmp_path / "records")
     monkeypatch.setattr(cleanup, "UNITS", tmp_path / "units")
+    monkeypatch.setattr(cleanup, "PROGRAM", tmp_path / "program")
     wants = tmp_path / "units/multi-user.target.wants"
-    for folder in (tmp_path / "records", wants):
+    for folder in (tmp_path / "records", tmp_path / "program/saltrbd", wants):
         folder.mkdir(parents=True)
     (tmp_path / "units/rbd-volume@.service").write_text("[Unit]\n")
     for name, fsid in (("rbd:a:1", FSID), ("rbd:b:2", OTHER)):
