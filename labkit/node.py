@@ -48,13 +48,6 @@ def name_of(number):
     return MANAGEMENT if number == 1 else f"node{number - 1}"
 
 
-def _namespace(pid):
-    try:
-        return os.readlink(f"/proc/{pid}/ns/pid")
-    except OSError:
-        return ""
-
-
 class Node:
     """The node with a number (from 1) of the lab in ``home``, on a :class:`labkit.bridge.Network`."""
 
@@ -189,23 +182,22 @@ class Node:
         self._gone("end")
 
     def _kill(self):
-        """Kill everything inside, process 1 last: a daemon that dies with the last hold on a mount that it serves itself waits for
-        itself in the kernel, for ever."""
+        """Kill process 1, and with it all inside; its FUSE mounts end before. A daemon that dies with the last hold on a mount that it serves
+        itself would wait for itself in the kernel, for ever."""
         leader = self.leader()
         if not leader:
             return
-        inside, killed = os.readlink(f"/proc/{leader}/ns/pid"), set()
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            living = {pid for pid in processes.find(lambda argv: True) if pid != leader and _namespace(pid) == inside}
-            killed |= living
-            for pid in living:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            # Threads of a dead process may live on for a moment; it is gone when process 1 has buried it.
-            if not any(os.path.exists(f"/proc/{pid}") for pid in killed):
-                break
-            time.sleep(0.05)
+        control = self.folder / "fuse-connections"
+        control.mkdir(exist_ok=True)
+        run(["mount", "-t", "fusectl", "fusectl", control])
+        try:
+            for line in Path(f"/proc/{leader}/mountinfo").read_text().splitlines():
+                fields, _, after = line.partition(" - ")
+                if after.split()[0].partition(".")[0] in ("fuse", "fuseblk"):
+                    with contextlib.suppress(OSError):  # ended by itself meanwhile
+                        (control / fields.split()[2].partition(":")[2] / "abort").write_text("1")
+        finally:
+            run(["umount", control])
         os.kill(leader, signal.SIGKILL)
 
     def _gone(self, what):

@@ -45,8 +45,8 @@ class Site:
 
     def files(self):
         """What lies in /etc of it."""
-        names = "/etc/rbd-volumes /usr/local/lib/rbd-volumes /etc/systemd/system/rbd-volume@.service /etc/systemd/system/multi-user.target.wants/rbd-volume@*"
-        return self.node.shell(f"ls -d {names} 2>/dev/null", check=False)[1].split()
+        units = "/etc/systemd/system/rbd-volume@.service /etc/systemd/system/multi-user.target.wants/rbd-volume@*"
+        return self.node.shell(f"ls -d /etc/rbd-volumes /usr/local/lib/rbd-volumes {units} 2>/dev/null", check=False)[1].split()
 
 
 @pytest.fixture
