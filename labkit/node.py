@@ -182,8 +182,8 @@ class Node:
         self._gone("end")
 
     def _kill(self):
-        """Kill process 1, and with it all inside; its FUSE mounts end before. A daemon that dies with the last hold on a mount that it serves
-        itself would wait for itself in the kernel, for ever."""
+        """Kill process 1, and with it all inside; its FUSE mounts end before. A daemon that dies with the last hold on a mount that it
+        serves itself would wait for itself in the kernel, for ever."""
         leader = self.leader()
         if not leader:
             return
