@@ -38,7 +38,7 @@ def create(
     .. code-block:: bash
 
         salt '*' rbd_clone.create rbd/rbd0002 rbd/rbd0001@snap1
-        salt '*' rbd_clone.create '[rbd/desk1, rbd/desk2]' rbd/golden@v1
+        salt '*' rbd_clone.create '[rbd/rbd0002, rbd/rbd0003]' rbd/rbd0001@snap1
     """
     chosen = _settings()
     ceph = client.get(chosen)

@@ -166,7 +166,7 @@ def create(
     .. code-block:: bash
 
         salt '*' rbd_image.create rbd/db 10G features='[layering, exclusive-lock]'
-        salt '*' rbd_image.create '[rbd/db1, rbd/db2]' 10G
+        salt '*' rbd_image.create '[rbd/rbd0001, rbd/rbd0002]' 10G
     """
     if size is None:
         raise InvalidArgument("An image is made with a size, such as 10G.")
