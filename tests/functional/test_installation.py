@@ -43,13 +43,14 @@ def installed(request, repo, make_minion_config, cluster, pool, tmp_path):
     config = {"module_dirs": [], "file_roots": {"base": [str(tmp_path / "salt")]}}
     tree = tmp_path / "salt"
     tree.mkdir()
-    for name in ("top.sls", "rbd"):
-        (tree / name).symlink_to(repo / "salt" / name)
+    # A top file of the site's own, for the volumes alone.
+    (tree / "top.sls").write_text(json.dumps({"base": {"*": ["rbd"]}}))
+    (tree / "rbd").symlink_to(repo / "salt/rbd")
     environment = {**os.environ, "PYTHONPATH": ""}
     if request.param == "module_dirs":
         config["module_dirs"] = [str(repo)]
     elif request.param == "file_roots":
-        config["file_roots"] = {"base": [str(repo / "salt")]}
+        config["file_roots"] = {"base": [str(tree), str(repo / "salt")]}
     else:
         environment["PYTHONPATH"] = str(request.getfixturevalue("wheel_folder"))
     folder = make_minion_config(pillar, config)
