@@ -253,18 +253,20 @@ def finish(session, pool, namespace, image, metadata, config):
 
 
 def _take_back(session, pool, namespace, image, image_id):
-    """Remove the image with this id, and return why it is still there, None where it is gone.
+    """Remove the image with this id, and return where it is still, and why; None where it is gone.
 
     librbd removes by name alone, which may be another image's by now. So it goes to the trash, where its id is what counts.
     """
+    place = "there"
     try:
         with session.image(pool, namespace, image) as handle:
             if handle.id() != image_id:
-                return "another image has its name by now"
+                return "there: another image has its name by now"
         rbd.RBD().trash_move(session.ioctx(pool, namespace), image, 0)
+        place = "in the trash"
         rbd.RBD().trash_remove(session.ioctx(pool, namespace), image_id, True)
     except (rbd.Error, rados.Error, WorkerError) as error:
-        return describe(error)[1]
+        return "{}: {}".format(place, describe(error)[1])
     return None
 
 
