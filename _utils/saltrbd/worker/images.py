@@ -246,9 +246,7 @@ def finish(session, pool, namespace, image, metadata, config):
     left = _take_back(session, pool, namespace, image, made)
     if left:
         name, message, facts = describe(failure)
-        raise WorkerError(
-            name, "{}; the new image (id {}) is left there, or in the trash: {}".format(message.rstrip("."), made, left), **facts
-        )
+        raise WorkerError(name, "{}; the new image (id {}) is left {}".format(message.rstrip("."), made, left), **facts)
     raise failure
 
 
