@@ -114,8 +114,8 @@ def enable(fsid, spec, wanted, limit):
 
 
 def start(fsid, spec, limit):
-    """Let the unit take note of an image that is mapped, so that it unmaps it at shutdown."""
-    run(["systemctl", "start", "--no-block", unit(link_path(fsid, spec))], limit)
+    """Let the unit take note of an image that is mapped, so that it unmaps it at shutdown; it has looked at it when this returns."""
+    run(["systemctl", "start", unit(link_path(fsid, spec))], limit)
 
 
 def _same(one, other):
