@@ -199,6 +199,13 @@ def _tls():
     return settings.plain((__pillar__.get("postgresql") or {}).get("tls") or {})
 
 
+def _wanted(place):
+    """Return the plan of the configuration that the server would take; raises Refused."""
+    wanted = configuration.plan(place, configuration.found(place), configuration.live(place))
+    configuration.check(place, wanted)
+    return wanted
+
+
 def plan_configuration():
     """
     Return how the configuration differs from the declared one: changes, action (reload, restart or none), why, refusals.
@@ -211,10 +218,7 @@ def plan_configuration():
 
         salt '*' postgresql_server.plan_configuration
     """
-    place = _place()
-    wanted = configuration.plan(place, configuration.found(place), configuration.live(place))
-    configuration.check(place, wanted)
-    return dict(wanted._asdict())
+    return dict(_wanted(_place())._asdict())
 
 
 def _restart(place, before):
@@ -249,8 +253,7 @@ def configure():
         salt '*' postgresql_server.configure
     """
     place = _place()
-    wanted = configuration.plan(place, configuration.found(place), configuration.live(place))
-    configuration.check(place, wanted)
+    wanted = _wanted(place)
     before = configuration.texts(place)
     configuration.write(place, wanted.changes)
     if wanted.action == "restart":

@@ -16,7 +16,7 @@ import tarfile
 import time
 from pathlib import Path
 
-from labkit import bridge, cluster, processes, vm_image
+from labkit import bridge, cluster, guests, processes, vm_image
 from labkit.commands import LabError, clean_environment, run
 from labkit.home import REPO
 
@@ -108,17 +108,12 @@ class Machine:
             if code == 0:
                 return
             if not self.pids():
-                raise LabError(f"The machine {self.name} ended while it booted. {self._last_words()}")
+                raise LabError(f"The machine {self.name} ended while it booted. {guests.last_words(self.console)}")
             if time.monotonic() > deadline:
-                raise LabError(f"The machine {self.name} was not ready within {seconds} s: {said.strip()}\n{self._last_words()}")
+                raise LabError(
+                    f"The machine {self.name} was not ready within {seconds} s: {said.strip()}\n{guests.last_words(self.console)}"
+                )
             time.sleep(0.5)
-
-    def _last_words(self):
-        try:
-            lines = self.console.read_text(errors="replace").splitlines()[-10:]
-        except OSError:
-            lines = []
-        return f"Its console ({self.console}) says last:\n" + "\n".join(lines)
 
     def end(self):
         """End the machine as if its power failed, and throw away what it wrote; return a sentence where it stayed."""

@@ -14,7 +14,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from labkit import bridge, cgroups, loops, processes
+from labkit import bridge, cgroups, guests, loops, processes
 from labkit.commands import LabError, clean_environment, run
 from labkit.home import REPO
 from labkit.node_image import PACKAGES, WHEELHOUSE
@@ -145,25 +145,18 @@ class Node:
         state = "no answer"
         while time.monotonic() < deadline:
             if not self.pids():
-                raise LabError(f"The node {self.name} ended while it booted. {self._last_words()}")
+                raise LabError(f"The node {self.name} ended while it booted. {guests.last_words(self.console)}")
             if self.leader():
                 state = self.run("systemctl", "is-system-running", timeout=30, check=False)[1].strip()
             if state in ("running", "degraded"):
                 return self.failed_units()
             time.sleep(0.2)
-        raise LabError(f"The node {self.name} did not boot within {seconds} s ({state}). {self._last_words()}")
+        raise LabError(f"The node {self.name} did not boot within {seconds} s ({state}). {guests.last_words(self.console)}")
 
     def failed_units(self):
         """Return the names of the units that failed."""
         lines = self.run("systemctl", "list-units", "--failed", "--plain", "--no-legend")[1].splitlines()
         return [line.split()[0] for line in lines]
-
-    def _last_words(self):
-        try:
-            lines = self.console.read_text(errors="replace").splitlines()[-10:]
-        except OSError:
-            lines = []
-        return f"Its console ({self.console}) says last:\n" + "\n".join(lines)
 
     def reboot(self):
         """Reboot the node from inside and wait until it is up again; return the names of the units that failed."""
@@ -204,7 +197,7 @@ class Node:
         deadline = time.monotonic() + STOP_SECONDS
         while self.pids():
             if time.monotonic() > deadline:
-                raise LabError(f"The node {self.name} did not {what} within {STOP_SECONDS} s. {self._last_words()}")
+                raise LabError(f"The node {self.name} did not {what} within {STOP_SECONDS} s. {guests.last_words(self.console)}")
             time.sleep(0.1)
 
     def end(self):

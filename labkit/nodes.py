@@ -1,9 +1,8 @@
 """``./lab nodes``: booted nodes, a management host and others, as clients of an embedded cluster on this host."""
 
 import contextlib
-import json
 
-from labkit import bridge, cluster, node_image, prepare
+from labkit import bridge, cluster, guests, node_image, prepare
 from labkit.commands import LabError, Step
 from labkit.node import NUMBERS, Node, name_of
 
@@ -49,9 +48,9 @@ def up(home, numbers):
     venv = prepare.salt_environment(home, prepare.SALT)
     image = node_image.ready(home.venvs.parent / "node-images", venv)
     with own.locked():
-        network = _network(own)
+        network = guests.network(own)
         bridge.up(network)
-        _start_cluster(own, network)
+        guests.start_cluster(own, network, any(node.pids() for node in _started(own)), "nodes", "./lab nodes")
         nodes = [Node(own, number, network) for number in numbers]
         missing = [node for node in nodes if not node.pids()]
         if missing:
@@ -61,32 +60,6 @@ def up(home, numbers):
                 for node in missing:
                     node.wait()
     return nodes
-
-
-def _plan(own):
-    return own.folder / "network.json"
-
-
-def _network(own):
-    """Return the network that this lab's nodes have, or choose one and write it down: ``down`` removes what it names."""
-    path = _plan(own)
-    try:
-        return bridge.Network(**json.loads(path.read_text()))
-    except FileNotFoundError:
-        network = bridge.plan(own.folder)
-        path.write_text(json.dumps(network._asdict()) + "\n")
-        return network
-
-
-def _start_cluster(own, network):
-    if cluster.facts(own.cluster) and cluster.healthy(own.cluster):
-        return
-    if cluster.facts(own.cluster) and any(node.pids() for node in _started(own)):
-        if cluster.revive(own.cluster):
-            return
-        raise LabError("The nodes' cluster is dead and its data is lost; ./lab nodes down clears nodes and cluster away.")
-    with Step("start the nodes' own embedded Ceph"):
-        cluster.start(own.cluster, bridge.address(network))
 
 
 def facts(home):
@@ -105,9 +78,9 @@ def running(home, name):
 
 def _started(own):
     """Return the nodes that were started and not ended, also those that fell."""
-    if not _plan(own).exists():
+    if not guests.plan(own).exists():
         return []
-    network = _network(own)
+    network = guests.network(own)
     return [node for node in (Node(own, number, network) for number in NUMBERS) if node.folder.exists()]
 
 
@@ -138,9 +111,9 @@ def down(home):
         if any(node.pids() for node in _started(own)):
             return problems
         cluster.stop(own.cluster)
-        if _plan(own).exists():
-            bridge.down(_network(own))
-            _plan(own).unlink()
+        if guests.plan(own).exists():
+            bridge.down(guests.network(own))
+            guests.plan(own).unlink()
     return problems
 
 

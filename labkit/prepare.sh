@@ -162,10 +162,7 @@ prepare_machines() {
 machine_obstacles() {
     [ "$(uname -m)" = x86_64 ] || echo "User Mode Linux, the machines' kernel, is packaged for x86_64 only; this is $(uname -m)."
     can_open /dev/net/tun || echo "They need /dev/net/tun for their network; load tun, or give the container the device."
-    memory=$(awk '/^MemAvailable:/ {print int($2 / 1024)}' /proc/meminfo 2>/dev/null) || true
-    [ "${memory:-0}" -ge $need_machine_memory ] || [ -e "$RBD_LAB_HOME/vm/network.json" ] ||
-        echo "They need $need_machine_memory MiB of free memory; ${memory:-0} MiB are free."
-    [ -d "$RBD_LAB_VENVS/../vm-images" ] || check_space "$(dirname "$RBD_LAB_VENVS")" $need_image "the machines' disk"
+    guest_room vm $need_machine_memory vm-images $need_image "the machines' disk"
 }
 
 # The same for the nodes of ./lab nodes.
@@ -180,8 +177,13 @@ prepare_nodes() {
 }
 
 node_obstacles() {
+    guest_room nodes $need_node_memory node-images $need_node_image "the nodes' disks"
+}
+
+# Folder below the lab's home, MiB of memory, folder of images, MiB on disk, what for: is there room, unless they run or are built already?
+guest_room() {
     memory=$(awk '/^MemAvailable:/ {print int($2 / 1024)}' /proc/meminfo 2>/dev/null) || true
-    [ "${memory:-0}" -ge $need_node_memory ] || [ -e "$RBD_LAB_HOME/nodes/network.json" ] ||
-        echo "They need $need_node_memory MiB of free memory; ${memory:-0} MiB are free."
-    [ -d "$RBD_LAB_VENVS/../node-images" ] || check_space "$(dirname "$RBD_LAB_VENVS")" $need_node_image "the nodes' disks"
+    [ "${memory:-0}" -ge "$2" ] || [ -e "$RBD_LAB_HOME/$1/network.json" ] ||
+        echo "They need $2 MiB of free memory; ${memory:-0} MiB are free."
+    [ -d "$RBD_LAB_VENVS/../$3" ] || check_space "$(dirname "$RBD_LAB_VENVS")" "$4" "$5"
 }

@@ -1,9 +1,8 @@
 """``./lab vm``: machines whose kernel has rbd and nbd, as clients of an embedded cluster on this host."""
 
 import contextlib
-import json
 
-from labkit import bridge, cluster, prepare, vm_image
+from labkit import bridge, cluster, guests, prepare, vm_image
 from labkit.commands import LabError, Step
 from labkit.machine import Machine
 
@@ -53,9 +52,9 @@ def up(home, number=1):
     images = home.venvs.parent / "vm-images"
     image, salt = vm_image.ready(images), vm_image.environment_disk(images, venv)
     with own.locked():
-        network = _network(own)
+        network = guests.network(own)
         bridge.up(network)
-        _start_cluster(own, network)
+        guests.start_cluster(own, network, _machines(own), "machines", "./lab vm")
         machine = Machine(own, number, network)
         if not machine.pids():
             with Step(f"boot the machine {machine.name} at {machine.address}"):
@@ -64,32 +63,6 @@ def up(home, number=1):
         with Step("carry the checkout into it"):
             machine.carry()
     return machine
-
-
-def _plan(own):
-    return own.folder / "network.json"
-
-
-def _network(own):
-    """Return the network that this lab's machines have, or choose one and write it down: ``down`` removes what it names."""
-    path = _plan(own)
-    try:
-        return bridge.Network(**json.loads(path.read_text()))
-    except FileNotFoundError:
-        network = bridge.plan(own.folder)
-        path.write_text(json.dumps(network._asdict()) + "\n")
-        return network
-
-
-def _start_cluster(own, network):
-    if cluster.facts(own.cluster) and cluster.healthy(own.cluster):
-        return
-    if cluster.facts(own.cluster) and _machines(own):
-        if cluster.revive(own.cluster):
-            return
-        raise LabError("The machines' cluster is dead and its data is lost; ./lab vm down clears machines and cluster away.")
-    with Step("start the machines' own embedded Ceph"):
-        cluster.start(own.cluster, bridge.address(network))
 
 
 def running(home, number=1):
@@ -107,9 +80,9 @@ def _machines(own):
 
 def _started(own):
     """Return the machines that were started and not ended, also those that fell."""
-    if not _plan(own).exists():
+    if not guests.plan(own).exists():
         return []
-    network = _network(own)
+    network = guests.network(own)
     return [machine for machine in (Machine(own, number, network) for number in NUMBERS) if machine.folder.exists()]
 
 
@@ -137,9 +110,9 @@ def down(home):
         if problems:
             return problems
         cluster.stop(own.cluster)
-        if _plan(own).exists():
-            bridge.down(_network(own))
-            _plan(own).unlink()
+        if guests.plan(own).exists():
+            bridge.down(guests.network(own))
+            guests.plan(own).unlink()
     return []
 
 

@@ -60,13 +60,8 @@ def _quoted(word):
 
 def is_right(records):
     """True where template and copy are those of this package."""
-    return (
-        _read(TEMPLATE) == template(records) and _read(os.path.join(FOLDER, "rbd-volume.py")) == _SCRIPT and _copied() == _files(_PACKAGE)
-    )
-
-
-def _copied():
-    return _files(os.path.join(FOLDER, "saltrbd"))
+    texts = _read(TEMPLATE) == template(records) and _read(os.path.join(FOLDER, "rbd-volume.py")) == _SCRIPT
+    return texts and _files(os.path.join(FOLDER, "saltrbd")) == _files(_PACKAGE)
 
 
 def _files(top):

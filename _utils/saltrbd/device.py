@@ -11,7 +11,7 @@ from collections import namedtuple
 
 from saltrbd import boot, device_users, errors, hostlock, kernel, owner
 from saltrbd.device_find import DRIVERS, facts_of, find, mapped, mapped_list, snapshot_id
-from saltrbd.device_plan import desired, left_lock, look, look_boot, obstacles, used
+from saltrbd.device_plan import desired, left_lock, look, obstacles, used
 from saltrbd.loop import size_of
 from saltrbd.mapping import Mapping, clear_begun, ensure_link, link_path, remove_link
 
@@ -41,19 +41,18 @@ def map_image(ceph, spec, driver=None, read_only=False, exclusive=True, options=
             current, mapping = _current(ceph, spec, want, image), None
         made = mapping is None
         mapping = _attach(ceph, spec, want, current) if made else _mended(ceph, spec, current)
-    _at_boot(ceph, spec, want, image, made)
+    _at_boot(ceph, spec, want, current, made)
     return mapping
 
 
-def _at_boot(ceph, spec, want, image, made):
-    limit = ceph.settings.timeout
-    needed, unit = look_boot(ceph, spec, want, image)
-    if needed and unit:
+def _at_boot(ceph, spec, want, current, made):
+    limit, image = ceph.settings.timeout, current.image
+    if current.boot and current.unit:
         boot.enable(ceph.fsid, spec, boot.record(ceph.settings, ceph.fsid, spec, want, image["id"], snapshot_id(image, spec)), limit)
-    elif needed:
+    elif current.boot:
         boot.forget(ceph.fsid, spec)
         boot.settle(ceph.fsid, spec, limit, stop=False)
-    elif made and unit and want.persist and boot.possible():
+    elif made and current.unit and want.persist and boot.possible():
         boot.start(ceph.fsid, spec, limit)
 
 

@@ -1,8 +1,20 @@
 """The facts of an image as ``rbd_image.info`` gives them, for tests of pure functions."""
 
+from saltrbd import image as images
+from saltrbd import spec as specs
+
+P = specs.parse("p/i")
+NAME = ("image", "p/i")
+CLUSTER = {"default_features": "61", "default_order": 22, "all_pools": ["p", "ec"]}
 G = 1 << 30
 M = 1 << 20
 DEFAULT_FEATURES = ["deep-flatten", "exclusive-lock", "fast-diff", "layering", "object-map"]
+
+
+def want(**declared):
+    """Return the checked declaration of an image."""
+    names = {"size": "image_size", "features": "image_features"}
+    return images.desired(**{names.get(key, key): value for key, value in declared.items()})
 
 
 def image(**more):

@@ -1,20 +1,10 @@
 """Images: what may be declared, and what is planned from which facts."""
 
 import pytest
-from image_facts import DEFAULT_FEATURES, G, M, image
+from image_facts import CLUSTER, DEFAULT_FEATURES, NAME, G, M, P, image, want
 from saltrbd import image as images
 from saltrbd import spec as specs
 from saltrbd.errors import InvalidArgument, InvalidSize
-
-P = specs.parse("p/i")
-NAME = ("image", "p/i")
-CLUSTER = {"default_features": "61", "default_order": 22, "all_pools": ["p", "ec"]}
-
-
-def want(**declared):
-    names = {"size": "image_size", "features": "image_features"}
-    return images.desired(**{names.get(key, key): value for key, value in declared.items()})
-
 
 # What may be declared.
 

@@ -1,19 +1,8 @@
 """Images that go, to the trash or at once, and what comes back from the trash: what is planned from which facts."""
 
 import pytest
-from image_facts import DEFAULT_FEATURES, G, child, image, snapshot
+from image_facts import CLUSTER, DEFAULT_FEATURES, NAME, G, P, child, image, snapshot, want
 from saltrbd import image as images
-from saltrbd import spec as specs
-
-P = specs.parse("p/i")
-NAME = ("image", "p/i")
-CLUSTER = {"default_features": "61", "default_order": 22, "all_pools": ["p", "ec"]}
-
-
-def want(**declared):
-    names = {"size": "image_size", "features": "image_features"}
-    return images.desired(**{names.get(key, key): value for key, value in declared.items()})
-
 
 WATCHER = {"address": "192.0.2.1:0/77", "client": 4711, "cookie": 1}
 LOCK = {"client": "client.5", "cookie": "mine", "address": "192.0.2.2:0/1"}
