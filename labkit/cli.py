@@ -68,7 +68,8 @@ def status(home):
         print(f"health    {cluster.ceph(home.cluster, 'health')['status']}")
         print(f"pools     {', '.join(cluster.ceph(home.cluster, 'osd', 'pool', 'ls'))}")
     else:
-        print("health    the cluster does not answer; ./lab up repairs it, ./lab down clears it away")
+        repairs = "starts it again" if "ceph-osd" in running else "makes a new and empty one, for its OSD is gone"
+        print(f"health    the cluster does not answer; ./lab up {repairs}, ./lab down clears it away")
     held = cleanup.describe(cleanup.leftovers(known)._replace(exports=[])) or ["nothing"]
     for number, line in enumerate(held):
         print(f"{'mapped' if number == 0 else '':10}{line}")

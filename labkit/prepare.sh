@@ -101,13 +101,16 @@ enabled_units() {
 }
 
 # Debian enables and starts daemons as it installs them (ceph-crash, Ceph's targets, smartd ...). The lab starts its
-# own processes and needs none of these, so every unit that this installation enabled is stopped and disabled again.
+# own processes and needs none of these, so every unit that this installation enabled is stopped and disabled again;
+# only logs are kept from growing as on any machine.
 disable_new_units() {
     [ -d /run/systemd/system ] || return 0
-    new=$(enabled_units | grep -vxF "${units_before:-none}" | tr '\n' ' ')
+    new=$(enabled_units | grep -vxF "${units_before:-none}" | grep -vx 'logrotate\.timer' | tr '\n' ' ')
     [ -n "$new" ] || return 0
     # shellcheck disable=SC2086 # a list of names
     systemctl disable --now $new >>"$log" 2>&1 || true
+    # shellcheck disable=SC2086
+    systemctl reset-failed $new >>"$log" 2>&1 || true
     echo "          not left running: ${new}(systemctl enable --now brings one back)"
 }
 

@@ -177,7 +177,7 @@ def _refusals(spec, facts, place, wanted, here):
         refused.append(fstab.foreign_line(fstab.PATH, point, foreign[0]))
     if here and facts["fs_type"] == "ext4" and not place["can_grow"] and _grows(facts, wanted):
         refused.append(
-            "{} has grown to {}, but its ext4 on {} cannot be grown while it is mounted, because this host lacks the capability "
+            "{} is of {}, more than its ext4 on {}, which cannot be grown while it is mounted, because this host lacks the capability "
             "CAP_SYS_RESOURCE. Unmount it (rbd_filesystem.unmounted): the next mount grows it. Or declare grow: False.".format(
                 spec, show(facts["image_size"]), point
             )

@@ -91,6 +91,7 @@ def _mount(entry, mounts):
         fs_type=entry["fs_type"],
         mount_options=entry["mount_options"],
         persist=entry["persist"],
+        grow=entry["grow"],
     )
 
 

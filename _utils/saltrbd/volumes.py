@@ -11,11 +11,11 @@ DRIVERS = ("auto", "krbd", "nbd", "fuse")
 _LIMITS = {"timeout", "progress_timeout", "threads", "python", "freeze_timeout", "driver"}
 _PLACE = {"pool", "namespace"}
 _LAYOUT = {"size", "features", "object_size", "stripe_unit", "stripe_count", "data_pool", "metadata", "config"}
-_MOUNT = {"mount", "fs_type", "mount_options", "persist", "driver", "map_options", "exclusive"}
+_MOUNT = {"mount", "fs_type", "mount_options", "persist", "grow", "driver", "map_options", "exclusive"}
 VOLUME_KEYS = _PLACE | _LAYOUT | _MOUNT | {"allow_shrink", "restore_from_trash", "label", "mkfs_options", "snapshots"}
 CLONE_KEYS = _PLACE | _LAYOUT | _MOUNT | {"parent", "clone_format", "restore_from_trash", "snapshots"}
 SNAPSHOT_KEYS = {"protected", "consistency"}
-_FLAGS = ("persist", "exclusive", "allow_shrink", "protected")
+_FLAGS = ("persist", "grow", "exclusive", "allow_shrink", "protected")
 
 
 class _Reader:
@@ -95,7 +95,7 @@ def _entry(reader, where, name, declared, is_clone):
         "fs_type": declared.get("fs_type", None if is_clone else chosen.fs_type),
         "size": want and want["size"],
     }
-    for key in ("label", "mkfs_options", "mount_options", "persist", "driver", "map_options", "exclusive"):
+    for key in ("label", "mkfs_options", "mount_options", "persist", "grow", "driver", "map_options", "exclusive"):
         entry[key] = declared.get(key)
     if not is_clone and declared.get("size") is None:
         reader.wrong(where, "has no size")
@@ -142,7 +142,7 @@ def _check_flags(reader, where, declared):
         if value is not None and not (isinstance(words, list) and all(isinstance(word, str) and word for word in words)):
             reader.wrong(where, "{} must be a list of words, not {}".format(key, quoted(value)))
     _check_host_words(reader, where, declared)
-    for key in ("fs_type", "mount_options", "persist", "driver", "map_options", "exclusive", "label", "mkfs_options"):
+    for key in ("fs_type", "mount_options", "persist", "grow", "driver", "map_options", "exclusive", "label", "mkfs_options"):
         if key in declared and declared.get("mount") is None:
             reader.wrong(where, "{} has no use without a mount".format(key))
 

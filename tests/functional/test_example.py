@@ -69,5 +69,21 @@ def test_a_pillar_that_makes_no_sense_is_refused_in_one_message(repo, make_loade
     assert len(ran) == 1
     assert ran[0].result is False
     for part in ("unknown key 'sise'", "'ten' is not a size", "the mount point /srv/x", "nothing@s", "b@none"):
-        assert part in ran[0].name, json.dumps(ran[0].name)
+        assert part in ran[0].comment, json.dumps(ran[0].comment)
     assert rbd_cli.json("ls", pool) == before
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_pillar_without_volumes_is_told(repo, make_loaders, test):
+    loaders = make_loaders()
+    (Path(loaders.opts["file_roots"]["base"][0]) / "rbd").symlink_to(repo / "salt/rbd")
+    (ran,) = loaders.modules.state.apply("rbd", test=test)
+    assert (ran.result, ran.changes) == (True, {})
+    assert ran.comment == "The pillar of this node declares no volume: rbd:volumes and rbd:clones are empty."
+
+
+def test_volumes_are_counted(make_loaders):
+    loaders = make_loaders({"rbd": {"volumes": {"a": {"size": "1G", "snapshots": {"s": None}}}, "clones": {"b": {"parent": "a@s"}}}})
+    for test in (True, False):
+        ran = loaders.states.rbd_volumes.declared("x", test=test)
+        assert (ran.result, ran.changes, ran.comment) == (True, {}, "The pillar declares 2 images.")

@@ -27,6 +27,7 @@ def test_the_example():
                     "label": "data",
                     "mount_options": ["noatime"],
                     "persist": False,
+                    "grow": False,
                     "metadata": {"owner": "x"},
                     "allow_shrink": True,
                     "snapshots": {"s": {"protected": True, "consistency": "filesystem"}},
@@ -78,7 +79,14 @@ def test_the_example():
         {
             "id": "rbd mount /mnt/a",
             "function": "rbd_filesystem.mounted",
-            "arguments": {"name": "/mnt/a", "image": "rbd/a", "fs_type": "xfs", "mount_options": ["noatime"], "persist": False},
+            "arguments": {
+                "name": "/mnt/a",
+                "image": "rbd/a",
+                "fs_type": "xfs",
+                "mount_options": ["noatime"],
+                "persist": False,
+                "grow": False,
+            },
             "require": [{"rbd_filesystem": "rbd filesystem rbd/a"}],
         },
         {

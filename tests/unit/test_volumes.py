@@ -94,6 +94,8 @@ def test_the_example():
         (volume(mount="/mnt/a", fs_type=["ext4"]), "fs_type must be one of ext4, xfs, not ['ext4']"),
         (volume(mount="/mnt/a", driver="loop"), "driver must be one of auto, krbd, nbd, fuse, not 'loop'"),
         (volume(mount="/mnt/a", persist=1), "persist must be True or False, not 1"),
+        (volume(mount="/mnt/a", grow=0), "grow must be True or False, not 0"),
+        (volume(grow=True), "grow has no use without a mount"),
         (volume(mount="/mnt/a", exclusive="x"), "exclusive must be True or False"),
         (volume(mount="/mnt/a", mount_options=5), "mount_options must be a list of words, not 5"),
         (volume(mount="/mnt/a", mkfs_options=["-m", 0]), "mkfs_options must be a list of words"),
