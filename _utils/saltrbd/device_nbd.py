@@ -1,7 +1,7 @@
 """Mapping by rbd-nbd: a daemon with librbd behind the kernel's nbd.
 
 rbd-nbd's own list names pool, namespace, image, snapshot and pid; which image of that name it opened stands in the environment that
-we started it with.
+we started it with. Of a daemon that was killed under a mount the kernel tells nothing; a record of our own tells whose device it was.
 """
 
 import glob
@@ -9,9 +9,9 @@ import json
 import os
 import time
 
-from saltrbd import boot, errors, kernel, launch, proc
+from saltrbd import boot, device_users, errors, kernel, launch, proc
 from saltrbd.loop import size_of
-from saltrbd.mapping import RUN, Mapping, link_path
+from saltrbd.mapping import RUN, Mapping, keep, link_path
 from saltrbd.run import run, which
 from saltrbd.settings import command_args
 from saltrbd.spec import Spec
@@ -19,6 +19,7 @@ from saltrbd.spec import Spec
 NAME = "nbd"
 SYSFS = "/sys/module/nbd"
 MARK = "SALT_RBD_IMAGE"
+RECORDS = os.path.join(RUN, ".nbd")
 _OURS = (
     "device",
     "read-only",
@@ -51,7 +52,12 @@ def lacking():
 
 
 def mapped_list():
-    """Return the :class:`Mapping` of every image that an rbd-nbd of this host serves."""
+    """Return the :class:`Mapping` of every image that an rbd-nbd of this host serves, and of every device in use whose rbd-nbd is dead."""
+    living = _living()
+    return living + _dead({mapping.device for mapping in living})
+
+
+def _living():
     if not glob.glob("/sys/block/nbd*/pid") or which("rbd-nbd") is None:
         return []  # those of another program, or of the host outside a container
     found = run(["rbd-nbd", "list-mapped", "--format", "json"], 30).out
@@ -67,6 +73,36 @@ def mapping_of(entry, environ):
     fsid, image_id, snapshot_id = (environ.get(MARK, "").split(".") + ["", ""])[:3]
     fault = None if image_id else "rbd-nbd (pid {}) was started by hand, so that the id of the image is not known".format(pid)
     return Mapping(spec, device, NAME, _read_only(device), pid, fsid, image_id, int(snapshot_id) if snapshot_id else None, fault)
+
+
+def _dead(served):
+    """Return the mappings whose daemon is dead and whose device is still in use; one that nobody uses is the kernel's to give again."""
+    found = []
+    for path in sorted(glob.glob(os.path.join(RECORDS, "*"))):
+        if path.count(".", len(RECORDS)) != 2:
+            continue  # is being written
+        try:
+            with open(path) as file:
+                kept = json.load(file)
+        except (OSError, ValueError):
+            continue  # unmapped just now
+        if kept["device"] in served or proc.start_of(kept["pid"]) == kept["start"]:
+            continue
+        mapping = recorded(os.path.basename(path), kept)
+        if device_users.users(mapping):
+            found.append(mapping)
+    return found
+
+
+def recorded(name, kept):
+    """Return the :class:`Mapping` of a record, named FSID.IMAGE_ID.SNAPSHOT_ID, whose rbd-nbd is dead."""
+    fsid, image_id, snapshot_id = name.split(".")
+    fault = "its rbd-nbd (pid {}) is dead".format(kept["pid"])
+    return Mapping(Spec(*kept["spec"]), kept["device"], NAME, kept["read_only"], None, fsid, image_id, int(snapshot_id) or None, fault)
+
+
+def _record(mapping):
+    return os.path.join(RECORDS, "{}.{}.{}".format(mapping.fsid, mapping.image_id, mapping.snapshot_id or 0))
 
 
 def _read_only(device):
@@ -87,9 +123,12 @@ def attach(wanted):
     os.makedirs(RUN, mode=0o700, exist_ok=True)
     what, before = "RBD volume {}".format(wanted.spec), boot.unit(link_path(wanted.fsid, wanted.spec))
     launch.start(argv + command_args(settings), "rbd-volume-" + mark, what, settings.timeout, before, env={MARK: mark})
-    for mapping in mapped_list():
+    for mapping in _living():
         if (mapping.fsid, mapping.image_id, mapping.snapshot_id) == (wanted.fsid, wanted.image_id, wanted.snapshot_id):
             launch.leave_control_group(mapping.pid)
+            kept = {"spec": list(mapping.spec), "device": mapping.device, "read_only": mapping.read_only, "pid": mapping.pid}
+            os.makedirs(RECORDS, mode=0o700, exist_ok=True)
+            keep(_record(mapping), json.dumps(dict(kept, start=proc.start_of(mapping.pid))))
             kernel.node(mapping.device)
             return mapping
     raise errors.NotConverged("rbd-nbd ended without an error for {}, but lists no device for it.".format(wanted.spec))
@@ -110,7 +149,10 @@ def _words(options):
 
 
 def detach(mapping, limit):
-    """Unmap the device and wait until rbd-nbd has written back and ended."""
+    """Unmap the device and wait until rbd-nbd has written back and ended. One whose rbd-nbd is dead ended with its last user."""
+    if mapping.pid is None:
+        _forget(mapping)
+        return
     start = proc.start_of(mapping.pid)
     run(["rbd-nbd", "unmap", mapping.device], limit)
     until = time.monotonic() + limit
@@ -120,6 +162,14 @@ def detach(mapping, limit):
                 "{} is unmapped, but its rbd-nbd (pid {}) did not end within {:g} s.".format(mapping.spec, mapping.pid, limit)
             )
         time.sleep(0.05)
+    _forget(mapping)
+
+
+def _forget(mapping):
+    try:
+        os.unlink(_record(mapping))
+    except FileNotFoundError:
+        pass  # it was mapped by hand
 
 
 def refresh(mapping, size, limit):

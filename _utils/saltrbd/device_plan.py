@@ -3,7 +3,7 @@
 import re
 from collections import namedtuple
 
-from saltrbd import boot, device_fuse, device_users, errors, kernel, owner
+from saltrbd import boot, device_fuse, device_nbd, device_users, errors, kernel, owner
 from saltrbd.converge import Plan, change
 from saltrbd.device_find import DRIVERS, choose_driver, facts_of, find, on_host, snapshot_id, stale
 from saltrbd.errors import quoted
@@ -168,7 +168,7 @@ def _verdict(ceph, spec, want, image, served):
 def recoverable(mapping, image):
     """A daemon of ours that died, or got no device: what is left of it is cleared away and the image mapped again."""
     broken = mapping.pid is None or mapping.device is None
-    return bool(mapping.fault) and mapping.driver == device_fuse.NAME and broken and mapping.image_id == image["id"]
+    return bool(mapping.fault) and mapping.driver in (device_fuse.NAME, device_nbd.NAME) and broken and mapping.image_id == image["id"]
 
 
 def obstacles(spec, current, want, supported):

@@ -339,8 +339,10 @@ def _lose_the_device(states, modules, spec, point, driver):
         os.kill(device["pid"], signal.SIGKILL)
     time.sleep(0.5)
     said = refused(states.rbd_filesystem.formatted, spec)
-    if driver == "fuse":
-        assert "its daemon is dead" in said
+    if driver != "krbd":
+        dead = "its daemon is dead" if driver == "fuse" else f"its rbd-nbd (pid {device['pid']}) is dead"
+        assert dead in said
+        assert f"it is mounted on {point}" in refused(states.rbd_device.mapped, spec)
         assert states.rbd_filesystem.unmounted(point).result is True
         return
     # The kernel tells nothing more of such a device, so whose it was is not known.
