@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 
-from labkit import cleanup, cluster, demo, minion, nodes, package, prepare, testing, vm
+from labkit import cleanup, cluster, container, demo, minion, nodes, package, prepare, testing, vm
 from labkit.commands import LabError, Step
 from labkit.home import Home
 
@@ -113,6 +113,8 @@ def _run(command, words, home):
         return nodes.main(home, words)
     if command in ("rpm", "deb"):
         return package.main(home, command, words)
+    if command == "image":
+        return container.main(home, words)
     parser = argparse.ArgumentParser(prog=f"./lab {command}", allow_abbrev=False)
     if command in ("up", "demo"):
         parser.add_argument("--salt", metavar="VERSION", help=f"another Salt than {prepare.SALT}, such as 3006.28")

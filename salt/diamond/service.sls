@@ -1,5 +1,6 @@
 # The unit and the running service; it starts again, once, when anything that it has read has changed.
 {% from 'diamond/map.jinja' import environment, program, sockets with context %}
+{% from 'booted.jinja' import else_enabled with context %}
 include:
   - diamond.config
 
@@ -35,6 +36,7 @@ diamond-sockets.path:
     - enable: True
     - require_in:
       - service: diamond
+{{- else_enabled('diamond-sockets.path') }}
 
 {% elif salt['file.file_exists'](units[0]) %}
 diamond-sockets.path:
@@ -52,6 +54,7 @@ diamond-sockets.path:
 diamond:
   service.running:
     - enable: True
+{{- else_enabled('diamond') }}
 
 {% for old in salt['file.find']('/opt/diamond', name='env-*', type='d', maxdepth=1) if old != environment %}
 {{ old }}:

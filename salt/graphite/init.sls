@@ -1,6 +1,7 @@
 # Carbon, which receives what the nodes measure and keeps it in whisper files. Its configuration lies there before the
 # package does, so that it never listens where nobody has declared it.
 {% from 'graphite/map.jinja' import graphite with context %}
+{% from 'booted.jinja' import else_enabled with context %}
 {% if grains['os_family'] != 'Debian' %}
 the system for Carbon:
   test.fail_without_changes:
@@ -35,4 +36,5 @@ the system for Carbon:
     - enable: True
     - require:
       - pkg: {{ graphite.package }}
+{{- else_enabled(graphite.service) }}
 {% endif %}

@@ -1,5 +1,6 @@
 # A dump of every database by a timer, and the tool that brings one back.
 {% from 'postgresql/layout.jinja' import pg with context %}
+{% from 'booted.jinja' import else_enabled with context %}
 include:
   - postgresql.service
 {% if not pg.mistakes and pg.backup.enabled %}
@@ -51,6 +52,7 @@ postgresql backup timer:
     - watch:
         - file: /etc/systemd/system/postgresql-backup.timer
         - file: /etc/systemd/system/postgresql-backup.service
+{{- else_enabled('postgresql-backup.timer', 'postgresql backup timer') }}
 {% elif not pg.mistakes %}
 
 no postgresql backup timer:

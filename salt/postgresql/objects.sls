@@ -1,8 +1,9 @@
-# Roles, then the databases that they own. No password is in these states: postgresql_role.present takes it from the pillar.
+# Roles, then the databases that they own, in a server that runs: not where an image is built, which so holds no password. No password is in these states: postgresql_role.present takes it from the pillar.
 {% from 'postgresql/layout.jinja' import pg with context %}
+{% from 'booted.jinja' import booted with context %}
 include:
   - postgresql.service
-{% if not pg.mistakes %}
+{% if not pg.mistakes and booted %}
 {% for name, role in pg.roles | dictsort %}
 
 {{ ('postgresql role ' ~ name) | yaml_dquote }}:

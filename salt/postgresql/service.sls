@@ -1,5 +1,6 @@
 # Enabled and started. A changed configuration is the business of postgresql_server.configured, so nothing is watched here.
 {% from 'postgresql/layout.jinja' import pg with context %}
+{% from 'booted.jinja' import else_enabled with context %}
 include:
   - postgresql.cluster
 {% if not pg.mistakes %}
@@ -27,4 +28,5 @@ postgresql server:
 {% if pg.source == 'archive' %}
         - file: postgresql unit
 {% endif %}
+{{- else_enabled(pg.service, 'postgresql server') }}
 {% endif %}
