@@ -1,5 +1,6 @@
 # The cluster, then its certificate and configuration, before it is started for the first time.
 {% from 'postgresql/layout.jinja' import pg with context %}
+{% from 'booted.jinja' import booted with context %}
 include:
   - postgresql.programs
 {% if not pg.mistakes %}
@@ -13,7 +14,8 @@ postgresql cluster:
         - file: postgresql data folder
 {% endif %}
 
-{% if pg.tls.enabled %}
+{# A key is one host's alone: an image makes it at its first boot, by salt/first_boot. #}
+{% if pg.tls.enabled and booted %}
 postgresql certificate:
   postgresql_server.certificate:
     - require:

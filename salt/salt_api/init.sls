@@ -2,6 +2,7 @@
 {% from 'salt_environment/map.jinja' import folder, known with context %}
 {% from 'salt_environment/daemon.jinja' import daemon with context %}
 {% from 'systems.jinja' import system with context %}
+{% from 'booted.jinja' import booted with context %}
 include:
   - salt_master
 {% if system and known %}
@@ -29,7 +30,8 @@ include:
     - require:
         - user: the master's user
 
-{% if 'certificate' not in api %}
+{# A key is one host's alone: an image makes it at its first boot, by salt/first_boot. #}
+{% if 'certificate' not in api and booted %}
 the certificate of salt-api:
   cmd.run:
     - name: >-
