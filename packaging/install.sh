@@ -21,6 +21,6 @@ $copy README.md CHANGELOG.md docs "$doc"
 
 for daemon in master minion; do
     mkdir -p "$root/etc/salt/$daemon.d"
-    $copy packaging/salt-rbd.conf "$root/etc/salt/$daemon.d"
+    $copy packaging/00-salt-rbd.conf "$root/etc/salt/$daemon.d"
 done
-chmod -R u=rwX,go=rX "$share" "$doc" "$root"/etc/salt/*.d/salt-rbd.conf
+chmod -R u=rwX,go=rX "$share" "$doc" "$root"/etc/salt/*.d/00-salt-rbd.conf

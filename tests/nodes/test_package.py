@@ -112,6 +112,7 @@ def test_the_states_are_those_of_the_checkout(built, host):
     kind, packages = built
     from_checkout = f"--file-root={CHECKOUT}/salt"
     before = _files(host)
+    print(sorted(p for p in before if "salt" in p))
     expected = _shown(host, from_checkout)
     assert all(isinstance(answer, dict) and len(answer) > 10 for answer in expected)
     served = _served(host, from_checkout)
@@ -163,7 +164,7 @@ def test_a_volume_is_made(installed, lab_home):
 
 def test_a_changed_drop_in_is_kept(installed, built):
     kind, packages = built
-    path = "/etc/salt/minion.d/salt-rbd.conf"
+    path = "/etc/salt/minion.d/00-salt-rbd.conf"
     mine = "file_roots: {base: [/srv/mine, /usr/share/salt-rbd/salt]}\n"
     installed.write(path, mine)
     if kind == "rpm":

@@ -38,7 +38,7 @@ def test_nothing_else_is_laid_down(laid, repo):
 
 def test_the_drop_in_adds_to_the_sites_own_folder(laid):
     for daemon in ("master", "minion"):
-        roots = yaml.safe_load((laid / f"etc/salt/{daemon}.d/salt-rbd.conf").read_text())
+        roots = yaml.safe_load((laid / f"etc/salt/{daemon}.d/00-salt-rbd.conf").read_text())
         assert roots == {"file_roots": {"base": ["/srv/salt", "/usr/share/salt-rbd/salt"]}}
 
 
