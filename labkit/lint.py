@@ -4,7 +4,7 @@ from labkit import prepare
 from labkit.commands import run
 from labkit.home import REPO
 
-SHELL = ["lab", "labkit/prepare.sh", ".ci/run"]
+SHELL = ["lab", "labkit/prepare.sh", "packaging/install.sh", ".ci/run"]
 
 
 def main(home):
