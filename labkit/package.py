@@ -1,6 +1,8 @@
 """``./lab rpm`` and ``./lab deb``: the last commit as packages, the same bytes whoever builds them."""
 
 import configparser
+import contextlib
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -134,16 +136,16 @@ def _spec_lines(tag):
     return [line.partition(tag)[2].strip() for line in SPEC.read_text().splitlines() if line.startswith(tag)]
 
 
+@contextlib.contextmanager
 def _workplace():
-    # Not in the lab's home: rpmbuild's macros do not take every character of a path.
-    return _Folder(prefix="salt-rbd-package-")
-
-
-class _Folder(tempfile.TemporaryDirectory):
-    """A temporary folder as a :class:`pathlib.Path`."""
-
-    def __enter__(self):
-        return Path(super().__enter__())
+    """Give a folder to build in. Not in the lab's home: rpmbuild's macros do not take every character of a path."""
+    # What the user's own umask is does not reach the packages.
+    mask = os.umask(0o022)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"{NAME}-package-") as folder:
+            yield Path(folder)
+    finally:
+        os.umask(mask)
 
 
 def _hand_over(made, folder):

@@ -155,6 +155,7 @@ def test_a_volume_is_made(installed, lab_home):
     for words in (
         ("rbd_filesystem.unmounted", "/mnt/volume"),
         ("rbd_device.unmapped", "packaged"),
+        ("rbd_snapshot.unprotected", "packaged@snap1"),
         ("rbd_snapshot.absent", "packaged@snap1"),
         ("rbd_image.absent", "packaged", "trash=False"),
     ):
