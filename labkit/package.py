@@ -90,6 +90,9 @@ def rpms(folder):
         (work / "SOURCES").mkdir()
         tarball.rename(work / "SOURCES" / tarball.name)
         (work / SPEC.name).write_text(spec())
+        # A source package has its files' own times.
+        for path in (work / SPEC.name, work / "SOURCES" / tarball.name):
+            os.utime(path, (int(commit_time()), int(commit_time())))
         argv = ["rpmbuild", "-ba", "--quiet", "--define", f"_topdir {work}", work / SPEC.name]
         run(argv, timeout=300, env=clean_environment(SOURCE_DATE_EPOCH=commit_time()))
         return _hand_over([*work.glob("RPMS/*/*.rpm"), *work.glob("SRPMS/*.rpm")], folder)
