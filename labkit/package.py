@@ -1,4 +1,4 @@
-"""``./lab rpm`` and ``./lab deb``: the last commit as packages, the same bytes whoever builds them."""
+"""``./lab rpm`` and ``./lab deb``: the last commit as packages, the same bytes each time (the RPM source package but for the folder in it)."""
 
 import configparser
 import contextlib
@@ -90,11 +90,10 @@ def rpms(folder):
         (work / "SOURCES").mkdir()
         tarball.rename(work / "SOURCES" / tarball.name)
         (work / SPEC.name).write_text(spec())
-        # A source package has its files' own times.
-        for path in (work / SPEC.name, work / "SOURCES" / tarball.name):
-            os.utime(path, (int(commit_time()), int(commit_time())))
-        argv = ["rpmbuild", "-ba", "--quiet", "--define", f"_topdir {work}", work / SPEC.name]
-        run(argv, timeout=300, env=clean_environment(SOURCE_DATE_EPOCH=commit_time()))
+        env = clean_environment(SOURCE_DATE_EPOCH=commit_time())
+        # A source package names the folder that it was made in, and packages made together with it name its digest.
+        for kind in ("-bb", "-bs"):
+            run(["rpmbuild", kind, "--quiet", "--define", f"_topdir {work}", work / SPEC.name], timeout=300, env=env)
         return _hand_over([*work.glob("RPMS/*/*.rpm"), *work.glob("SRPMS/*.rpm")], folder)
 
 
