@@ -1,4 +1,4 @@
-"""``./lab rpm`` and ``./lab deb``: the last commit as packages, the same bytes each time (the RPM source package but for the folder in it)."""
+"""``./lab rpm`` and ``./lab deb``: the last commit as packages, the same bytes each time (a source package names its build folder)."""
 
 import configparser
 import contextlib
