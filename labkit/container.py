@@ -17,7 +17,7 @@ NAME = "salt-rbd-management"
 CONTAINERFILE = REPO / "packaging/Containerfile"
 
 # Where the Containerfile looks for the pillar.
-BUILD_PILLAR = "/srv/build-pillar"
+BUILD_PILLAR = "/run/build-pillar"
 BUILD_SECONDS = 1800
 
 # A management host on its own; the running container has its pillar as a volume.
