@@ -120,11 +120,11 @@ def _up(host):
     assert host.run("systemctl", "is-system-running")[1].strip() == "running"
 
 
-def _connect(host, user="root", **where):
+def _connect(node, system_user="root", **where):
     """Return (version, by TLS) as psycopg2 in Salt's own environment gets it, or what the server refuses with."""
-    python = host.shell("ls -d /opt/salt/*/bin/python")[1].strip()
-    argv = ["setpriv", f"--reuid={user}", "--clear-groups", f"--regid={user}", python, "-c", QUERY]
-    return json.loads(host.run(*argv, stdin_text=json.dumps({"connect_timeout": 10, **where}))[1])
+    python = node.shell("ls -d /opt/salt/*/bin/python")[1].strip()
+    argv = ["setpriv", f"--reuid={system_user}", "--clear-groups", f"--regid={system_user}", python, "-c", QUERY]
+    return json.loads(node.run(*argv, stdin_text=json.dumps({"connect_timeout": 10, **where}))[1])
 
 
 def test_the_archive_is_a_container_image(archive):
@@ -157,7 +157,7 @@ def test_the_image_has_nothing_of_one_host(unpacked):
 
 def test_everything_is_up_at_the_first_boot(host):
     _up(host)
-    version, tls = _connect(host, user="postgres", host="/var/run/postgresql", dbname="postgres")
+    version, tls = _connect(host, "postgres", user="postgres", host="/var/run/postgresql", dbname="postgres")
     assert version.startswith("PostgreSQL ")
     assert tls is False
     # The keys are this host's.
