@@ -44,6 +44,7 @@ def main(home, command, words):
         print(USAGE)
         return 0 if words[0] in ("help", "-h", "--help") else 2
     home.make()
+    commit_time()
     changed = run(["git", "status", "--porcelain"], cwd=REPO)[1].splitlines()
     if changed:
         print(f"          {len(changed)} files of this checkout differ from its last commit; the packages have the commit's")
@@ -68,9 +69,9 @@ def spec():
 
 def commit_time():
     """Return when the last commit was made, in seconds since 1970."""
-    code, out, _ = run(["git", "log", "-1", "--format=%ct"], cwd=REPO, check=False)
+    code, out, err = run(["git", "log", "-1", "--format=%ct"], cwd=REPO, check=False)
     if code:
-        raise LabError(f"The packages are made of the last commit, and {REPO} is no git checkout; clone the repository.")
+        raise LabError(f"The packages are made of the last commit of {REPO}, and git does not tell it; clone the repository.\n{err.strip()}")
     return out.strip()
 
 
