@@ -71,7 +71,9 @@ def commit_time():
     """Return when the last commit was made, in seconds since 1970."""
     code, out, err = run(["git", "log", "-1", "--format=%ct"], cwd=REPO, check=False)
     if code:
-        raise LabError(f"The packages are made of the last commit of {REPO}, and git does not tell it; clone the repository.\n{err.strip()}")
+        raise LabError(
+            f"The packages are made of the last commit of {REPO}, and git does not tell it; clone the repository.\n{err.strip()}"
+        )
     return out.strip()
 
 
