@@ -18,6 +18,7 @@
         Before=salt-api.service{{ ' ' ~ pg.service ~ '.service' if database }}
         [Service]
         Type=oneshot
+        TimeoutStartSec=600
         # The server's certificate; memory and processors may be others than where the image was built.
         {{ 'ExecStart=' ~ call ~ ' state.apply postgresql.cluster' if database }}
         {{ 'ExecStart=' ~ call ~ ' state.sls_id "the certificate of salt-api" salt_api' if 'salt_api' in pillar }}
