@@ -4,8 +4,7 @@ The pillar's volumes as a whole: ``salt/rbd`` declares this state where the pill
 .. code-block:: yaml
 
     the pillar rbd:
-      rbd_volumes.declared:
-        - failhard: True
+      rbd_volumes.declared: []
 """
 
 __virtualname__ = "rbd_volumes"

@@ -39,8 +39,8 @@ def volumes(states, image, tmp_path, rbd_cli):
 
 @pytest.fixture
 def slow_monitor(ceph_cli):
-    """Let the monitor wait five seconds before each change of its maps, a snapshot's number among them."""
-    options = {"paxos_min_wait": "5", "paxos_propose_interval": "0"}
+    """Let the monitor wait ten seconds before each change of its maps, a snapshot's number among them."""
+    options = {"paxos_min_wait": "10", "paxos_propose_interval": "0"}
     for option, value in options.items():
         ceph_cli("config", "set", "mon", option, value)
     yield
@@ -106,10 +106,10 @@ def test_a_device_of_a_snapshot_stands_in_the_way_of_removal(states, modules, im
 def test_snapshots_after_the_thaw_are_taken_away_again(function, make_loaders, volumes, rbd_cli, slow_monitor):
     """The filesystems stand still for a shorter time than the monitor takes to hand out a snapshot's number."""
     made = volumes(2)
-    loaders = make_loaders(pillar={"rbd": {"freeze_timeout": 1.5}})
+    loaders = make_loaders(pillar={"rbd": {"freeze_timeout": 4}})
     ran = getattr(loaders.states.rbd_snapshot, function)("s", images=made, consistency="filesystem")
     assert ran.result is False and ran.changes == {}
-    assert "The filesystems were thawed before every snapshot was on its image (rbd:freeze_timeout is 1.5 s)" in ran.comment
+    assert "The filesystems were thawed before every snapshot was on its image (rbd:freeze_timeout is 4 s)" in ran.comment
     assert f"These snapshots were removed again: {made[0]}@s, {made[1]}@s." in ran.comment
     assert [names(rbd_cli, image) for image in made] == [[], []]
 
