@@ -1,24 +1,30 @@
-"""The example site on the lab's nodes: the pillar on the management host, a master there, minions whose keys are known to it.
+"""The example site on the lab's nodes: a cluster in node1, the pillar on the management host, a master there, minions whose keys it knows.
 
 The management host is set up by its own states without a master. The other nodes start with a minion from this host's environment;
-their first highstate gives them their own.
+their first highstate gives them their own. For the tests, in whose environment Salt's YAML is.
 """
 
 import json
+import secrets
 import shlex
 import time
 
-from labkit.commands import LabError, Step, run
+import yaml
+
+from labkit import debian, node_ceph, postgresql
+from labkit.commands import LabError, Step
 from labkit.home import REPO
 from labkit.node import CHECKOUT, MANAGEMENT
 
 PILLAR = "/srv/site/pillar"
 # The Ceph user of the nodes, with what RBD needs and no more.
 USER = "volumes"
-CAPABILITIES = ["mon", "profile rbd", "osd", "profile rbd"]
+KEYRING = f"/etc/ceph/ceph.client.{USER}.keyring"
+# Where the management host has PostgreSQL's binaries.
+ARCHIVE = "/srv/postgresql.jar"
 
-# One highstate of three nodes, which installs Ceph's clients and Salt; minutes on a busy machine.
-LONGEST_CALL = 900
+# One highstate of three nodes, which installs all that the site has; minutes on a busy machine.
+LONGEST_CALL = 1500
 
 UNIT = """\
 [Unit]
@@ -34,16 +40,21 @@ WantedBy=multi-user.target
 
 
 class Site:
-    """The nodes of the example site; the first one is the management host."""
+    """The nodes of the example site: the management host, the node with the cluster's daemons, and others."""
 
-    def __init__(self, nodes, known):
+    def __init__(self, nodes):
         self.nodes = nodes
-        self.management = nodes[0]
-        # The facts of the cluster, as labkit.cluster gives them.
-        self.known = known
+        self.management, self.ceph_node = nodes[:2]
+        # The facts of the cluster, as labkit.node_ceph gives them.
+        self.known = {}
+        # Of the role and database configs.
+        self.password = secrets.token_urlsafe(20)
+        self.postgresql_version = ""
 
     def provision(self):
-        """Write the pillar, set the management host up by its own states, and start the other nodes' first minions."""
+        """Make the cluster, write the pillar, set the management host up by its own states, and start the other nodes' first minions."""
+        with Step(f"make a Ceph cluster inside {self.ceph_node.name}"):
+            self.known = node_ceph.start(self.ceph_node)
         with Step("write the site's pillar"):
             self.write_pillar()
         with Step(f"set {MANAGEMENT} up by its own states, without a master"):
@@ -55,21 +66,51 @@ class Site:
             node.run("systemctl", "enable", "--now", "salt-minion.service")
 
     def write_pillar(self):
-        """Copy the example pillar, with this cluster in the place of the example's."""
+        """Copy the example pillar, with this site's addresses and secrets in it."""
         for path in sorted((REPO / "pillar").glob("*.sls")):
             self.management.write(f"{PILLAR}/{path.name}", path.read_text(), 0o640)
-        text = run(["ceph", "-c", self.known["conf"], "auth", "get-or-create", f"client.{USER}", *CAPABILITIES])[1]
-        ceph = {
-            "fsid": self.known["fsid"],
-            "monitors": self.known["monitors"],
-            "pool": self.known["pool"],
-            "user": USER,
-            "keyring_text": text,
-        }
-        self.pillar("ceph", {"ceph": ceph})
+        ceph = {key: self.known[key] for key in ("fsid", "monitors", "pool")}
+        ceph.update(user=USER, keyring=KEYRING, keyring_text=self._ceph_user(USER, "profile rbd"))
+        self.change("ceph", {"ceph": ceph})
         # Every wheel is at hand.
-        salt = {"salt_environment": {"build_packages": []}, "salt_minion": {"master": MANAGEMENT}}
-        self.pillar("salt", salt)
+        self.change("salt", {"salt_environment": {"build_packages": []}, "salt_minion": {"master": MANAGEMENT}})
+        self.change("postgresql", {"postgresql": self._database()})
+        # Points every few seconds, so that a test need not wait for them.
+        retention = [{"name": "all", "pattern": ".*", "retentions": "1s:2h"}]
+        self.change("graphite", {"graphite": {"listen": self.management.address, "retention": retention}})
+        carbon = {"diamond.handler.graphite.GraphiteHandler": {"host": self.management.address}}
+        self.change("diamond", {"diamond": {"interval": 5, "handlers": carbon}})
+        collectors = {"CephCollector": {"interval": 10}, "RbdCollector": {"interval": 10, "used_interval": 5}}
+        diamond = {"ceph_keyring": self._ceph_user("diamond", "profile rbd-read-only"), "collectors": collectors}
+        self.change("node", {"diamond": diamond})
+
+    def _ceph_user(self, name, profile):
+        """Return the keyring of a Ceph user, which is made where it is missing."""
+        return node_ceph.ceph(self.ceph_node, "auth", "get-or-create", f"client.{name}", "mon", profile, "osd", profile) + "\n"
+
+    def _database(self):
+        """Return what this site's PostgreSQL has of its own: 9.5 where its binaries can be had here, else what the system has."""
+        rules = [
+            {"type": "local", "database": "all", "user": "all", "method": "peer"},
+            {"type": "hostssl", "database": "configs", "user": "configs", "address": self.management.network.subnet},
+        ]
+        declared = {"memory": "1G", "pg_hba": rules, "roles": {"configs": {"password": self.password}}}
+        try:
+            jar = postgresql.archive(self.management.home, "9.5")
+        except postgresql.NotReachable as problem:
+            print(f"The site has Debian's PostgreSQL and not 9.5: {problem}")
+            self.postgresql_version = postgresql.DISTRIBUTION[debian.suite()]
+            return {**declared, "source": "distribution", "version": self.postgresql_version}
+        (self.management.root / ARCHIVE[1:]).write_bytes(jar.read_bytes())
+        wanted = postgresql.ARCHIVES["9.5"]
+        self.postgresql_version = wanted.version
+        return {**declared, "archive": {"source": ARCHIVE, "sha256": wanted.sha256}}
+
+    def change(self, name, changes):
+        """Change one file of the site's pillar; what is a mapping in both stays, but for its own changes. Return what it was."""
+        before = yaml.safe_load(self.management.run("cat", f"{PILLAR}/{name}.sls")[1])
+        self.pillar(name, merged(before, changes))
+        return before
 
     def pillar(self, name, content):
         """Write one file of the site's pillar."""
@@ -126,3 +167,12 @@ class Site:
             return json.loads(out)
         except ValueError:
             raise AssertionError(f"{shlex.join(argv)} answered: {out[-3000:]}") from None
+
+
+def merged(mapping, changes):
+    """Return a mapping with changes in it, and in the mappings inside it."""
+    found = dict(mapping)
+    for key, value in changes.items():
+        inner = found.get(key)
+        found[key] = merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return found

@@ -24,6 +24,9 @@ ARCHIVES = {
     ),
 }
 
+# The version that a release of Debian has.
+DISTRIBUTION = {"bookworm": "15", "trixie": "17"}
+
 
 class NotReachable(LabError):
     """Maven is not installed, or brings no archive; the message has its words."""

@@ -1,9 +1,6 @@
-# What every node measures beside its system, and the Carbon that receives it. All keys: docs/pillar.md. The management host's
-# pillar adds PostgreSQL's collector.
+# Every node measures its system, and Carbon on the management host receives it. All keys: docs/pillar.md. What more a node measures
+# stands in the pillar of its role: management, node.
 diamond:
   handlers:
     diamond.handler.graphite.GraphiteHandler:
       host: 192.168.0.10
-  collectors:
-    CephCollector: {}
-    RbdCollector: {}

@@ -1,4 +1,4 @@
-# The management host: salt-master and salt-api.
+# The management host: salt-master and salt-api, and what it measures beside its system: its database.
 salt_master:
   interface: 0.0.0.0
   file_roots:
@@ -8,3 +8,6 @@ salt_master:
 salt_api:
   address: 127.0.0.1
   port: 8000
+diamond:
+  collectors:
+    PostgresqlCollector: {}

@@ -13,6 +13,9 @@ postgresql:
   # Passwords belong into an encrypted or external pillar: postgresql:roles:configs:password.
   roles:
     configs: {connection_limit: 20}
+    # Diamond's, by the socket and as the user of that name. It sees the statistics that everybody sees; from version 10 on
+    # groups: [pg_monitor] shows it all of them.
+    diamond: {connection_limit: 5}
   databases:
     configs: {owner: configs}
   backup:

@@ -2,11 +2,16 @@
 base:
   'management':
     - salt
-    - management
     - ceph
+    - postgresql
+    - graphite
+    - diamond
+    - management
   'node*':
     - salt
     - ceph
+    - diamond
+    - node
   # A volume is written by one host at a time, so each has its own.
   'node1':
     - rbd

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import usage
 
 from labkit import home, node_site, nodes
 
@@ -41,8 +42,8 @@ def module_node(lab_home):
 
 @pytest.fixture(scope="session")
 def site(lab_home):
-    """The example site: a management host with its master, node1 and node2 with the minions that they start with."""
-    made = node_site.Site(nodes.up(lab_home, [1, 2, 3]), nodes.facts(lab_home))
+    """The example site: a management host with its master, node1 with the cluster, node2; with the minions that they start with."""
+    made = node_site.Site(nodes.up(lab_home, [1, 2, 3]))
     made.provision()
     return made
 
@@ -50,10 +51,18 @@ def site(lab_home):
 @pytest.fixture(scope="session")
 def first_highstate(site):
     """The answers of the site's first highstates: ``dry``, ``real``, ``second``."""
-    site.ready()
-    answers = {"dry": site.salt("*", "state.apply", "test=True"), "real": site.salt("*", "state.apply")}
-    site.ready()
-    return {**answers, "second": site.salt("*", "state.apply")}
+    answers = {}
+    for name, words in (("dry", ["test=True"]), ("real", []), ("second", [])):
+        site.ready()
+        with usage.measured(f"{name} highstate", site.nodes):
+            answers[name] = site.salt("*", "state.apply", *words)
+    return answers
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What the site's first highstates took."""
+    for line in usage.LINES:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture

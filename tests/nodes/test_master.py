@@ -63,10 +63,13 @@ def test_a_minion_reads_no_pillar_and_no_test(applied):
 def test_a_minion_has_its_own_pillar_alone(applied):
     keys = {name: sorted(pillar) for name, pillar in applied.salt("*", "pillar.items").items()}
     assert keys == {
-        "management": ["ceph", "salt_api", "salt_environment", "salt_master", "salt_minion"],
-        "node1": ["ceph", "rbd", "salt_environment", "salt_minion"],
-        "node2": ["ceph", "rbd", "salt_environment", "salt_minion"],
+        "management": ["ceph", "diamond", "graphite", "postgresql", "salt_api", "salt_environment", "salt_master", "salt_minion"],
+        "node1": ["ceph", "diamond", "rbd", "salt_environment", "salt_minion"],
+        "node2": ["ceph", "diamond", "rbd", "salt_environment", "salt_minion"],
     }
+    collectors = {name: sorted(data) for name, data in applied.salt("*", "pillar.get", "diamond:collectors").items()}
+    of_node = ["CephCollector", "RbdCollector"]
+    assert collectors == {"management": ["PostgresqlCollector"], "node1": of_node, "node2": of_node}
 
 
 def test_forged_grains_give_nothing(applied):

@@ -7,8 +7,6 @@ from postgresql_host import ARCHIVE, Database
 
 from labkit import postgresql
 
-# Of Debian 12, which is the nodes' system where this host's is.
-DISTRIBUTION = {"bookworm": "15", "trixie": "17"}
 SOURCES = ("archive 9.5", "distribution")
 
 
@@ -34,7 +32,7 @@ def database(request, lab_home):
     source, _, major = request.param.partition(" ")
     if source == "archive":
         fetched(lab_home, major)
-    found = Database(lab_home, 5, source="distribution", version=DISTRIBUTION[debian.suite()])
+    found = Database(lab_home, 5, source="distribution", version=postgresql.DISTRIBUTION[debian.suite()])
     try:
         if source == "archive":
             put_archive(found, lab_home, major)

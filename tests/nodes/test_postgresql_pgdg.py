@@ -4,7 +4,7 @@ its signature, the real server 9.5. What differs is who compiled it.
 
 import pytest
 from postgresql_host import Database
-from test_postgresql import DISTRIBUTION, fetched
+from test_postgresql import fetched
 
 from labkit import debian, pgdg, postgresql
 
@@ -18,7 +18,7 @@ def database(lab_home):
     try:
         folder = found.node.root / REPOSITORY
         folder.mkdir(parents=True)
-        pgdg.apt(folder, jar, "9.5", postgresql.ARCHIVES["9.5"].version, DISTRIBUTION[debian.suite()])
+        pgdg.apt(folder, jar, "9.5", postgresql.ARCHIVES["9.5"].version, postgresql.DISTRIBUTION[debian.suite()])
         found.declare(repository={"url": f"file:/{REPOSITORY}", "suite": "lab-pgdg-archive", "key": f"/{REPOSITORY}/key.asc"})
         yield found
     finally:
