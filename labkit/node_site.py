@@ -24,7 +24,7 @@ KEYRING = f"/etc/ceph/ceph.client.{USER}.keyring"
 ARCHIVE = "/srv/postgresql.jar"
 
 # One highstate of three nodes, which installs all that the site has; minutes on a busy machine.
-LONGEST_CALL = 1500
+LONGEST_CALL = 2400
 
 UNIT = """\
 [Unit]
@@ -135,7 +135,7 @@ class Site:
                 node.write(f"/etc/salt/pki/minion/minion.{kind}", text, 0o400 if kind == "pem" else 0o644)
         self.management.run("rm", "-r", keys)
 
-    def ready(self, seconds=180):
+    def ready(self, seconds=600):
         """Wait until every minion answers; a restart that a job has asked for comes after that job."""
         names = {node.name for node in self.nodes}
         deadline = time.monotonic() + seconds
@@ -153,7 +153,7 @@ class Site:
         return node.run("systemctl", "list-units", "--plain", "--no-legend", "salt-*-restart@*")[1].strip()
 
     def _ping(self):
-        out = self.management.run("salt", "--out=json", "--static", "--timeout=5", "*", "test.ping", timeout=60, check=False)[1]
+        out = self.management.run("salt", "--out=json", "--static", "--timeout=30", "*", "test.ping", timeout=120, check=False)[1]
         try:
             return [name for name, answer in json.loads(out).items() if answer is True]
         except ValueError:

@@ -9,6 +9,8 @@
 {{ ceph.get('keyring') or '/etc/ceph/ceph.client.' ~ user ~ '.keyring' }}:
   file.absent
 {% endif %}
+/etc/systemd/system/rbd-volume@.service.d/ceph.conf:
+  file.absent
 {% for module in ['rbd', 'nbd'] %}
 not at boot {{ module }}:
   file.line:

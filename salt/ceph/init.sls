@@ -54,6 +54,16 @@ Ceph's client packages:
     - persist: True
 {% endfor %}
 
+# A node that runs daemons of the cluster itself maps its images after they have started and unmaps them before they end.
+/etc/systemd/system/rbd-volume@.service.d/ceph.conf:
+  file.managed:
+    - contents: |
+        # Managed by Salt (salt/ceph).
+        [Unit]
+        After=ceph.target
+    - mode: '0644'
+    - makedirs: True
+
 {{ ceph.get('fsid') or 'the cluster' }} answers:
   rbd_cluster.answers:
     - require:

@@ -2,6 +2,8 @@
 salt-minion:
   service.dead:
     - enable: False
+    # Salt would not wait for the end of its own minion.
+    - no_block: False
 {% for path in ['/etc/systemd/system/salt-minion.service', '/etc/systemd/system/salt-minion-restart@.service',
                 '/etc/salt/minion.d/50-site.conf', '/usr/local/bin/salt-minion', '/usr/local/bin/salt-call'] %}
 {{ path }}:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = pytest.mark.timeout(2800)
 
 CLIENT = """
 import json, ssl, sys, urllib.error, urllib.parse, urllib.request

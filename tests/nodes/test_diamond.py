@@ -11,6 +11,9 @@ import pytest
 from labkit import nodes
 from labkit.commands import run
 
+# The first one builds Diamond.
+pytestmark = pytest.mark.timeout(1800)
+
 CLUSTER = "/var/lib/lab-ceph"
 SITE = "/srv/site"
 WHISPER = "/var/lib/graphite/whisper"
@@ -45,7 +48,7 @@ class Site:
     def ceph(self, *words):
         return self.node.run("ceph", "--conf", self.cluster["conf"], *words)[1].strip()
 
-    def apply(self, names=STATES, test=False, timeout=400):
+    def apply(self, names=STATES, test=False, timeout=1200):
         """Apply states and return {state: its result}; one that failed fails the test."""
         self.node.write("/etc/salt/pillar/all.sls", json.dumps(self.pillar), 0o600)
         words = ["salt-call", "--local", "--out=json", "--log-level=quiet", "state.apply", names, *(["test=True"] if test else [])]

@@ -7,7 +7,7 @@ import pytest
 import site_checks
 import yaml
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = pytest.mark.timeout(2800)
 
 
 def _pid(node, unit):

@@ -5,7 +5,7 @@ import json
 import pytest
 import site_checks
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(2800)
 
 
 def _pid(node):

@@ -6,7 +6,7 @@ import re
 import pytest
 import site_checks
 
-pytestmark = pytest.mark.timeout(2400)
+pytestmark = pytest.mark.timeout(2800)
 
 STAGES = 5
 

@@ -3,7 +3,7 @@
 import pytest
 import site_checks
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = pytest.mark.timeout(2800)
 
 DAEMONS = ("salt-api", "salt-master", "salt-minion")
 
@@ -33,7 +33,7 @@ def test_salt_goes_and_comes_back(applied):
 
 def test_a_client_goes_and_comes_back(applied):
     node = applied.management
-    ours = ["/etc/ceph/ceph.conf", "/etc/ceph/ceph.client.volumes.keyring"]
+    ours = ["/etc/ceph/ceph.conf", "/etc/ceph/ceph.client.volumes.keyring", "/etc/systemd/system/rbd-volume@.service.d/ceph.conf"]
     assert _there(node, *ours) == ours
     try:
         assert site_checks.failed(applied.salt(node.name, "state.apply", "ceph.clean")) == {}

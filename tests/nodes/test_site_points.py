@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-pytestmark = pytest.mark.timeout(2400)
+pytestmark = pytest.mark.timeout(2800)
 
 WHISPER = "/var/lib/graphite/whisper"
 SYSTEM = ("cpu.total.user", "memory.MemTotal", "diskspace.root.byte_used", "network.host0.rx_byte")
