@@ -16,7 +16,7 @@ from pathlib import Path
 from labkit import debian
 from labkit.commands import Step, clean_environment, run
 from labkit.home import REPO, locked
-from labkit.prepare import BUILD_CONSTRAINT, SALT, extra
+from labkit.prepare import BUILD_CONSTRAINT, OTHER_SALT, SALT, extra
 from labkit.prepare import PYTHON as SYSTEM_PYTHON
 
 SYSTEM = "systemd systemd-sysv udev dbus iproute2 procps kmod mount util-linux e2fsprogs ca-certificates"
@@ -29,14 +29,19 @@ CEPH = (
 POSTGRESQL = "postgresql postgresql-contrib postgresql-client openssl xz-utils"
 GRAPHITE = "graphite-carbon python3-whisper"
 TOOLS = "curl jq"
-OFFERED = f"{CEPH} {POSTGRESQL} {GRAPHITE} {TOOLS}".split()
+# Packages of the RHEL family, made and installed.
+RPM = "dnf rpm createrepo-c"
+OFFERED = f"{CEPH} {POSTGRESQL} {GRAPHITE} {RPM} {TOOLS}".split()
 
 # The release of Diamond that salt/diamond builds, and what it needs.
 DIAMOND = REPO / "salt/diamond/release.json"
 DIAMOND_NEEDS = json.loads(DIAMOND.read_text())
 
-# Salt's API is a server of CherryPy's.
-WHEELS = [f"salt=={SALT}", *extra("postgresql"), "cherrypy", *DIAMOND_NEEDS["requirements"], DIAMOND_NEEDS["converter"]]
+# Each list is resolved by itself, as no two versions of Salt go together. Salt's API is a server of CherryPy's.
+WHEELS = [
+    [f"salt=={SALT}", *extra("postgresql"), "cherrypy", *DIAMOND_NEEDS["requirements"], DIAMOND_NEEDS["converter"]],
+    [f"salt=={OTHER_SALT}", *extra("postgresql")],
+]
 
 # Where the nodes see the two.
 PACKAGES = "/srv/lab/packages"
@@ -69,7 +74,7 @@ def ready(folder, venv):
 
     ``venv`` is an environment whose pip and Python make the wheels.
     """
-    ingredients = [Path(__file__).read_text(), Path(debian.__file__).read_text(), DIAMOND.read_text(), *WHEELS]
+    ingredients = [Path(__file__).read_text(), Path(debian.__file__).read_text(), DIAMOND.read_text(), *sum(WHEELS, [])]
     name = f"{debian.suite()}-{hashlib.sha256(''.join(ingredients).encode()).hexdigest()[:10]}"
     where = Path(folder) / name
     # Written last: an image without it was interrupted, and is built anew.
@@ -97,8 +102,9 @@ def _make_wheels(folder, venv):
     folder.mkdir()
     constraints = folder / "constraints.txt"
     constraints.write_text(BUILD_CONSTRAINT + "\n")
-    argv = [venv / "bin/pip", "--disable-pip-version-check", "--quiet", "--no-input", "wheel", "--wheel-dir", folder, *WHEELS]
-    run(argv, timeout=1200, env=clean_environment(PIP_CONSTRAINT=str(constraints)))
+    argv = [venv / "bin/pip", "--disable-pip-version-check", "--quiet", "--no-input", "wheel", "--wheel-dir", folder]
+    for wheels in WHEELS:
+        run([*argv, *wheels], timeout=1200, env=clean_environment(PIP_CONSTRAINT=str(constraints)))
     # Its source release, as the nodes fetch it.
     run([SYSTEM_PYTHON, DIAMOND.parent / "files/build.py", DIAMOND, "--download", folder], timeout=600)
 

@@ -1,6 +1,7 @@
 """``./lab nodes``: booted nodes, a management host and others, as clients of an embedded cluster on this host."""
 
 import contextlib
+import os
 
 from labkit import bridge, cluster, guests, node_image, prepare
 from labkit.commands import LabError, Step
@@ -42,10 +43,13 @@ def _count(words):
 
 
 def up(home, numbers):
-    """Bring the nodes with these numbers up, and all they need; return them as :class:`labkit.node.Node`."""
+    """Bring the nodes with these numbers up, and all they need; return them as :class:`labkit.node.Node`.
+
+    Tests give their nodes the Salt that they run on themselves.
+    """
     own = home.nodes()
     own.make()
-    venv = prepare.salt_environment(home, prepare.SALT)
+    venv = prepare.salt_environment(home, os.environ.get("RBD_LAB_SALT", prepare.SALT))
     image = node_image.ready(home.venvs.parent / "node-images", venv)
     with own.locked():
         network = guests.network(own)

@@ -1,4 +1,4 @@
-# Takes configuration and keyring away that salt/ceph has written; packages stay, since more than this may need them.
+# Takes configuration and keyring away that salt/ceph has written, and what is loaded at boot; packages stay, since more than this may need them.
 {% set ceph = pillar.get('ceph') or {} %}
 {% set user = (ceph.get('user') or 'admin') | replace('client.', '') %}
 {% if ceph.get('monitors') %}

@@ -1,19 +1,20 @@
 # A client of the cluster that the pillar ceph names: packages, configuration, keyring, kernel modules, and a look whether it answers.
-{% from 'systems.jinja' import system, refuse_system with context %}
-{% if not system %}
-{{ refuse_system('a Ceph client') }}
+{% from 'systems.jinja' import refuse_system, say_end, system with context %}
+{% if not system.ceph %}
+{{ refuse_system('Ceph client', 'ceph') }}
 {% else %}
+{{ say_end('the Ceph client') }}
 {% set ceph = pillar.get('ceph') or {} %}
 {% set user = (ceph.get('user') or 'admin') | replace('client.', '') %}
 {% set keyring = ceph.get('keyring') or '/etc/ceph/ceph.client.' ~ user ~ '.keyring' %}
 {% set loaded = salt['kmod.lsmod']() if salt['file.file_exists']('/proc/modules') else [] %}
 {% set kernel = salt['kmod.available']() + loaded | map(attribute='module') | list %}
 {% set driver = (pillar.get('rbd') or {}).get('driver', 'auto') %}
-{% set packages = system.ceph_packages | list %}
+{% set packages = system.ceph.packages | list %}
 {% if driver == 'nbd' or (driver == 'auto' and 'nbd' in kernel and 'rbd' not in kernel) %}
-{% do packages.extend(system.ceph_nbd_packages) %}
+{% do packages.extend(system.ceph.nbd_packages) %}
 {% elif driver == 'fuse' or (driver == 'auto' and 'rbd' not in kernel) %}
-{% do packages.extend(system.ceph_fuse_packages) %}
+{% do packages.extend(system.ceph.fuse_packages) %}
 {% endif %}
 
 Ceph's client packages:

@@ -1,4 +1,5 @@
-# Takes away what demo.transcript made, in the order that Ceph needs: mounts, devices, clones, snapshots, image.
+# Takes away what demo.transcript made, in the order that Ceph needs: mounts, devices, clones, snapshots, image. What demo wrote into the volume of the
+# example pillar is that volume's data.
 {% for name in ['transcript-crash', 'transcript-frozen', 'transcript'] %}
 /mnt/{{ name }}:
   rbd_filesystem.unmounted

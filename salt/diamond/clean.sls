@@ -1,5 +1,7 @@
-# Takes away what salt/diamond put there. What Carbon has received stays where Carbon keeps it.
-{% from 'diamond/map.jinja' import diamond, system with context %}
+# Takes away what salt/diamond put there. What Carbon has received stays where Carbon keeps it; the packages that an environment is made with stay,
+# since more than Diamond may need them.
+{% from 'diamond/map.jinja' import diamond with context %}
+{% from 'systems.jinja' import system with context %}
 the service of Diamond ends:
   service.dead:
     - name: diamond
@@ -10,10 +12,10 @@ the watch over the admin sockets ends:
     - name: diamond-sockets.path
     - enable: False
 
-{% if diamond.source == 'package' and system %}
+{% if diamond.source == 'package' and system.diamond %}
 the package of Diamond goes:
   pkg.removed:
-    - name: {{ system.package }}
+    - name: {{ system.diamond.package }}
     - require:
       - service: the service of Diamond ends
 {% endif %}
@@ -34,9 +36,11 @@ the package of Diamond goes:
       - service: the service of Diamond ends
 {% endif %}
 
-# Its group goes with it.
+# One that was there before has another home. Its group goes with it.
+{% if salt['user.info']('diamond').get('home') == '/opt/diamond' %}
 the user diamond goes:
   user.absent:
     - name: diamond
     - require:
       - file: /opt/diamond
+{% endif %}

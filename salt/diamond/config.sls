@@ -1,7 +1,8 @@
 # diamond.conf, and one file for each handler and each collector; a file that the pillar does not name goes.
-{% from 'diamond/map.jinja' import collectors_paths, diamond, entries with context %}
+{% from 'diamond/map.jinja' import collectors_paths, diamond, entries, known with context %}
 include:
   - diamond.install
+{% if known %}
 
 {% for folder in ('/etc/diamond', '/etc/diamond/handlers', '/etc/diamond/collectors') %}
 {{ folder }}:
@@ -24,8 +25,6 @@ include:
     - mode: '0640'
     - require:
       - file: /etc/diamond
-    - watch_in:
-      - service: diamond
 
 {% for kind in entries %}
 {% set folder, declared = '/etc/diamond/' ~ kind, [] %}
@@ -42,14 +41,11 @@ include:
     - mode: '0640'
     - require:
       - file: {{ folder }}
-    - watch_in:
-      - service: diamond
 {% endfor %}
 
 {% for path in salt['file.find'](folder, type='f') if path not in declared %}
 {{ path }}:
-  file.absent:
-    - watch_in:
-      - service: diamond
+  file.absent: []
 {% endfor %}
 {% endfor %}
+{% endif %}

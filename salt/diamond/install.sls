@@ -1,37 +1,48 @@
 # The user, and the program: a package where one exists, else an environment made of the published source release.
-{% from 'diamond/map.jinja' import diamond, environment, recipe, system with context %}
-{% if not system or diamond.source not in ('pypi', 'package') %}
-what Diamond is installed from:
-  test.fail_without_changes:
-    - name: >-
-        {{ 'diamond:source must be pypi or package, not ' ~ diamond.source ~ '.' if system else
-        'Diamond is not known to run on ' ~ grains['os'] ~ ' ' ~ grains['osrelease'] ~ '; Debian, Ubuntu and the RHEL family are.' }}
-    - failhard: True
+{% from 'diamond/map.jinja' import diamond, environment, recipe with context %}
+{% from 'systems.jinja' import refuse, refuse_system, say_end, system with context %}
+{% if not system.diamond %}
+{{ refuse_system('Diamond', 'diamond') }}
+{% elif diamond.source not in ('pypi', 'package') %}
+{{ refuse('what Diamond is installed from', 'diamond:source must be pypi or package, not ' ~ diamond.source ~ '.') }}
 {% else %}
+{{ say_end('Diamond') }}
+
+# One that was there before is somebody else's: it keeps its home and its shell, by which diamond/clean.sls knows it.
+{% set own = salt['user.info']('diamond').get('home', '/opt/diamond') == '/opt/diamond' %}
+{% if not own %}
+the group diamond:
+  group.present:
+    - name: diamond
+    - system: True
+    - require_in:
+      - user: the user diamond
+{% endif %}
+
 the user diamond:
   user.present:
     - name: diamond
+{% if own %}
     - system: True
     - usergroup: True
     - home: /opt/diamond
     - createhome: False
     - shell: /usr/sbin/nologin
+{% else %}
+    - groups: [diamond]
+{% endif %}
     # Ceph's admin sockets belong to this group, where Ceph is installed.
     - optional_groups: [ceph]
     - remove_groups: False
-    - watch_in:
-      - service: diamond
 
 {% if diamond.source == 'package' %}
 the package of Diamond:
   pkg.installed:
-    - name: {{ system.package }}
-    - require_in:
-      - file: /etc/systemd/system/diamond.service
+    - name: {{ system.diamond.package }}
 {% else %}
 what makes the environment of Diamond:
   pkg.installed:
-    - pkgs: {{ system.packages | json }}
+    - pkgs: {{ system.diamond.packages | json }}
 
 /opt/diamond/build:
   file.directory:
@@ -65,7 +76,5 @@ the environment of Diamond:
     - require:
       - pkg: what makes the environment of Diamond
       - file: /opt/diamond/build/release.json
-    - require_in:
-      - file: /etc/systemd/system/diamond.service
 {% endif %}
 {% endif %}

@@ -1,8 +1,9 @@
 # What the RbdCollector needs on the node: the collector, the core's client and worker beside it, and the keyring of its Ceph user.
-{% from 'diamond/map.jinja' import diamond, volumes with context %}
+{% from 'diamond/map.jinja' import diamond, known, volumes with context %}
 {% set wanted = diamond.collectors.get('RbdCollector') is mapping %}
 include:
   - diamond.install
+{% if known %}
 
 {% if wanted and volumes.mistakes %}
 the pillar that the RbdCollector measures by:
@@ -21,8 +22,6 @@ the pillar that the RbdCollector measures by:
     - dir_mode: '0755'
     - require:
       - user: the user diamond
-    - watch_in:
-      - service: diamond
 {% endfor %}
 
 /opt/diamond/rbd/saltrbd:
@@ -34,8 +33,6 @@ the pillar that the RbdCollector measures by:
     - dir_mode: '0755'
     - require:
       - file: /opt/diamond/rbd
-    - watch_in:
-      - service: diamond
 
 {% if wanted and diamond.ceph_keyring is defined %}
 # The key goes from the pillar into the file, and stands neither in this state nor in a diff.
@@ -48,6 +45,5 @@ the pillar that the RbdCollector measures by:
     - makedirs: True
     - require:
       - user: the user diamond
-    - watch_in:
-      - service: diamond
+{% endif %}
 {% endif %}

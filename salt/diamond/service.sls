@@ -1,8 +1,11 @@
 # The unit and the running service; it starts again, once, when anything that it has read has changed.
-{% from 'diamond/map.jinja' import environment, program, sockets with context %}
+{% from 'diamond/map.jinja' import environment, known, program, sockets with context %}
 {% from 'booted.jinja' import else_enabled with context %}
 include:
+  - diamond.install
   - diamond.config
+  - diamond.rbd
+{% if known %}
 
 /etc/systemd/system/diamond.service:
   file.managed:
@@ -12,8 +15,8 @@ include:
         program: {{ program }}
         sockets: {{ sockets | json }}
     - mode: '0644'
-    - watch_in:
-      - service: diamond
+    - require:
+      - sls: diamond.install
 
 {% set units = ['/etc/systemd/system/diamond-sockets.path', '/etc/systemd/system/diamond-sockets.service'] %}
 {% if sockets %}
@@ -54,6 +57,11 @@ diamond-sockets.path:
 diamond:
   service.running:
     - enable: True
+    - watch:
+      - sls: diamond.install
+      - sls: diamond.config
+      - sls: diamond.rbd
+      - file: /etc/systemd/system/diamond.service
 {{- else_enabled('diamond') }}
 
 {% for old in salt['file.find']('/opt/diamond', name='env-*', type='d', maxdepth=1) if old != environment %}
@@ -62,3 +70,4 @@ diamond:
     - require:
       - service: diamond
 {% endfor %}
+{% endif %}

@@ -1,5 +1,9 @@
 # Takes Carbon away. The whisper files stay, unless graphite:clean_data says otherwise.
 {% from 'graphite/map.jinja' import graphite with context %}
+{% from 'systems.jinja' import refuse_system, system with context %}
+{% if not system.carbon %}
+{{ refuse_system('Carbon', 'carbon') }}
+{% else %}
 the service of Carbon ends:
   service.dead:
     - name: {{ graphite.service }}
@@ -17,3 +21,4 @@ the package of Carbon goes:
     - require:
       - pkg: the package of Carbon goes
 {% endfor %}
+{% endif %}

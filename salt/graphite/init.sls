@@ -2,12 +2,12 @@
 # package does, so that it never listens where nobody has declared it.
 {% from 'graphite/map.jinja' import graphite with context %}
 {% from 'booted.jinja' import else_enabled with context %}
-{% if grains['os_family'] != 'Debian' %}
-the system for Carbon:
-  test.fail_without_changes:
-    - name: Carbon comes as Debian's package graphite-carbon; {{ grains['os'] }} {{ grains['osrelease'] }} has none that is known here.
-    - failhard: True
+{% from 'systems.jinja' import refuse_system, say_end, system with context %}
+{% if not system.carbon %}
+{{ refuse_system('Carbon', 'carbon') }}
 {% else %}
+{{ say_end('Carbon') }}
+
 /etc/carbon:
   file.directory:
     - mode: '0755'

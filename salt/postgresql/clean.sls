@@ -72,6 +72,8 @@ no postgresql files:
 no postgresql user:
   user.absent:
     - name: postgres
+    # The dumps stay, and are the user's.
+    - unless: test -d {{ pg.backup.folder }}
     - require:
         - postgresql_server: no postgresql data
 {% endif %}

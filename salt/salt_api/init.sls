@@ -5,7 +5,7 @@
 {% from 'booted.jinja' import booted with context %}
 include:
   - salt_master
-{% if system and known %}
+{% if system.salt and known %}
 {% set api = pillar.get('salt_api') or {} %}
 {% set user = (pillar.get('salt_master') or {}).get('user', 'salt') %}
 {% set key, certificate = '/etc/salt/pki/api/key.pem', '/etc/salt/pki/api/certificate.pem' %}

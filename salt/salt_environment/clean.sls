@@ -1,4 +1,5 @@
-# Takes Salt's environments away, of every version; the daemons that run in one must have ended.
+# Takes Salt's environments away, of every version, and first the daemons that run in one. The packages that an environment is made with stay, since more
+# than Salt may need them.
 {% from 'salt_environment/map.jinja' import environment with context %}
 include:
   - salt_api.clean

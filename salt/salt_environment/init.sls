@@ -1,14 +1,16 @@
 # Salt in a virtual environment of its own, with what its modules need there: Salt's Python cannot see the system's psycopg2.
 {% from 'salt_environment/map.jinja' import environment, folder, known, lines, requirements with context %}
-{% from 'systems.jinja' import system, refuse, refuse_system with context %}
-{% if not system %}
-{{ refuse_system('Salt') }}
+{% from 'systems.jinja' import refuse, refuse_system, say_end, system with context %}
+{% if not system.salt %}
+{{ refuse_system('Salt', 'salt') }}
 {% elif not known %}
 {{ refuse('this version of Salt', 'salt_environment:version is ' ~ environment.version ~ '; in support are ' ~ lines | join(' and ') ~ '.') }}
 {% else %}
+{{ say_end('Salt') }}
+
 what Salt's environment is made with:
   pkg.installed:
-    - pkgs: {{ (system.python_packages + environment.build_packages) | json }}
+    - pkgs: {{ (system.salt.packages + environment.build_packages) | json }}
 
 what Salt's environment is made of:
   file.managed:
@@ -27,7 +29,7 @@ what Salt's environment is built with:
 
 an empty environment for Salt:
   cmd.run:
-    - name: {{ system.python }} -m venv --clear {{ folder }}
+    - name: {{ system.salt.python }} -m venv --clear {{ folder }}
     - creates: {{ folder }}/complete
     - timeout: 300
     - require:

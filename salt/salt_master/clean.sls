@@ -1,4 +1,5 @@
-# Takes the master away that salt_master has set up; its keys and the minions', the pillar and the job cache stay.
+# Takes the master away that salt_master has set up; its keys and the minions', the pillar, the job cache and the logs stay, and with them the user that
+# owns them.
 salt-master:
   service.dead:
     - enable: False

@@ -4,7 +4,7 @@
 {% from 'systems.jinja' import system with context %}
 include:
   - salt_environment
-{% if system and known %}
+{% if system.salt and known %}
 {% set master = pillar.get('salt_master') or {} %}
 {% set user = master.get('user', 'salt') %}
 {% set pillar_roots = master.get('pillar_roots', ['/srv/pillar']) %}

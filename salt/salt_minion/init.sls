@@ -4,7 +4,7 @@
 {% from 'systems.jinja' import system with context %}
 include:
   - salt_environment
-{% if system and known %}
+{% if system.salt and known %}
 {% set minion = pillar.get('salt_minion') or {} %}
 {% set settings = {
   'master': minion.get('master', 'salt'),

@@ -6,33 +6,20 @@ import pytest
 from saltrbd.errors import InvalidPillar
 from saltrbd.postgresql import hba, pillar, systems, tuning
 
-GRAINS = {
-    "Debian 11": {"os": "Debian", "os_family": "Debian", "osmajorrelease": 11, "osrelease": "11"},
-    "Debian 12": {"os": "Debian", "os_family": "Debian", "osmajorrelease": 12, "osrelease": "12"},
-    "Debian 13": {"os": "Debian", "os_family": "Debian", "osmajorrelease": 13, "osrelease": "13"},
-    "Ubuntu 22.04": {"os": "Ubuntu", "os_family": "Debian", "osmajorrelease": 22, "osrelease": "22.04"},
-    "Ubuntu 24.04": {"os": "Ubuntu", "os_family": "Debian", "osmajorrelease": 24, "osrelease": "24.04"},
-    "RHEL family 7": {"os": "CentOS", "os_family": "RedHat", "osmajorrelease": 7, "osrelease": "7.9"},
-    "RHEL family 8": {"os": "AlmaLinux", "os_family": "RedHat", "osmajorrelease": 8, "osrelease": "8.10"},
-    "RHEL family 9": {"os": "Rocky", "os_family": "RedHat", "osmajorrelease": 9, "osrelease": "9.4"},
-}
+from labkit.golden import SUPPORTED
+
 ARCHIVE = {"source": "salt://postgresql.jar", "sha256": "a" * 64}
 
 
 def read(section, system="Debian 12", own=("192.0.2.7/24",)):
-    return pillar.read(section, {"mem_total": 4096, "num_cpus": 4, "osarch": "x86_64", **GRAINS[system]}, own)
+    return pillar.read(section, {"mem_total": 4096, "num_cpus": 4, "osarch": "x86_64", **SUPPORTED[system]}, own)
 
 
 def archived(**more):
     return dict({"source": "archive", "archive": ARCHIVE}, **more)
 
 
-def test_every_system_of_the_map_has_its_grains_here():
-    assert set(GRAINS) == set(systems.SYSTEMS)
-    assert {name: systems.name(grains) for name, grains in GRAINS.items()} == {name: name for name in GRAINS}
-
-
-@pytest.mark.parametrize("system", GRAINS)
+@pytest.mark.parametrize("system", SUPPORTED)
 def test_archive_works_everywhere(system):
     found = read(archived(), system)
     assert (found["bin_dir"], found["service"], found["version"]) == ("/opt/postgresql-9.5/bin", "postgresql-9.5", "9.5")

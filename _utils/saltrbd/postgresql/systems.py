@@ -1,4 +1,6 @@
-"""The one map of systems and versions: who packages what, where it lies, when it ends.
+"""The map of PostgreSQL's versions: who packages what for which system, where it lies, when it ends.
+
+The systems are those of ``salt/systems.yaml``, which has what the other parts need; this is here because the modules check by it.
 
 Dates are those of PostgreSQL's versioning policy (postgresql.org/support/versioning); a version gets no more mends after its date.
 """
