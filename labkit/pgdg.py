@@ -27,7 +27,7 @@ def apt(folder, jar, major, minor, newer):
     build = folder / "build"
     program = f"usr/lib/postgresql/{major}"
     server = build / "server"
-    _binaries(jar, server / program)
+    unpack(jar, server / program)
     _package(build, server, f"postgresql-{major}", f"{minor}-1.pgdg1", f"postgresql-common, postgresql-client-{major}")
     clients = build / "clients"
     (clients / program / "bin").mkdir(parents=True)
@@ -41,7 +41,8 @@ def apt(folder, jar, major, minor, newer):
     shutil.rmtree(build)
 
 
-def _binaries(jar, target):
+def unpack(jar, target):
+    """Unpack the server of a jar of binaries into the folder ``target``, which must not exist."""
     target.mkdir(parents=True)
     with zipfile.ZipFile(jar) as outer:
         (name,) = [item for item in outer.namelist() if "Linux" in item]

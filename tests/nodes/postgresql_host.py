@@ -2,47 +2,22 @@
 
 import json
 import secrets
-import shutil
 import time
 
 import psycopg2
+from masterless import Host
 
-from labkit import bridge, nodes
-from labkit.home import REPO
+from labkit import bridge
 
-STATES = "/srv/states"
-PILLAR = "/srv/pillar"
 ARCHIVE = "/srv/postgresql.jar"
 
 
-class Results(dict):
-    """What a run of states returned, by the states' ids."""
-
-    def failed(self):
-        return {key: row["comment"] for key, row in self.items() if row["result"] is False}
-
-    def changed(self):
-        return {key for key, row in self.items() if row["changes"] or row["result"] is None}
-
-
-class Database:
+class Database(Host):
     """A fresh node whose pillar declares a server; ``declare`` changes the pillar, ``apply`` applies it."""
 
     def __init__(self, lab_home, number, **declared):
-        (self.node,) = nodes.up(lab_home, [number])
+        super().__init__(lab_home, number)
         self.host = bridge.address(self.node.network)
-        for name in ("salt", "_modules", "_states", "_utils"):
-            shutil.copytree(REPO / name, self.node.root / STATES[1:] / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-        minion = {
-            "id": self.node.name,
-            "file_client": "local",
-            "file_roots": {"base": [f"{STATES}/salt"]},
-            "pillar_roots": {"base": [PILLAR]},
-            # At debug, Salt itself writes the rendered pillar into its log.
-            "log_level_logfile": "info",
-        }
-        self.node.write("/etc/salt/minion", json.dumps(minion))
-        self.node.write(f"{PILLAR}/top.sls", json.dumps({"base": {"*": ["postgresql"]}}))
         self.password = secrets.token_urlsafe(20)
         self.declared = {
             "memory": "1G",
@@ -54,32 +29,20 @@ class Database:
             "databases": {"app": {"owner": "app", "extensions": ["hstore"]}},
         }
         self.declare(**declared)
-        self.node.run("salt-call", "--local", "saltutil.sync_all", timeout=120)
 
     def declare(self, **changed):
         """Set keys of the pillar's ``postgresql:``; None takes one away."""
         self.declared.update(changed)
         self.declared = {key: value for key, value in self.declared.items() if value is not None}
-        self.node.write(f"{PILLAR}/postgresql.sls", json.dumps({"postgresql": self.declared}), 0o600)
-
-    def call(self, *words, timeout=600):
-        """Return what an execution function returns."""
-        _, out, _ = self.node.run("salt-call", "--local", "--out=json", *words, timeout=timeout, check=False)
-        return json.loads(out)["local"]
+        self.pillar({"postgresql": self.declared})
 
     def apply(self, sls="postgresql", test=False):
-        """Apply the states and return the :class:`Results`."""
-        answer = self.call("state.apply", sls, f"test={test}")
-        assert isinstance(answer, dict), answer
-        rows = sorted(answer.values(), key=lambda row: row["__run_num__"])
-        # A state with several names has the same id for each of them.
-        return Results((row["__id__"] if row["__id__"] != row["name"] else row["name"], row) for row in rows)
+        """Apply the states and return the :class:`masterless.Results`."""
+        return super().apply(sls, test)
 
     def applied(self, sls="postgresql"):
         """Apply the states, all of which must succeed."""
-        found = self.apply(sls)
-        assert not found.failed()
-        return found
+        return super().applied(sls)
 
     @property
     def port(self):
