@@ -113,3 +113,62 @@ def test_functions_and_their_arguments(everything, repo):
         wrong[function] = set() if known is None else keys - known - STATE_INTERNAL_KEYWORDS - {"name", "names"}
     assert {function: keys for function, keys in wrong.items() if keys} == {}
     assert {"rbd_image.present", "postgresql_server.configured", "pkg.installed"} <= set(used)
+
+
+# What a clean twin leaves, and why.
+DATA = {
+    "/srv/one": "the pillar",
+    "/srv/two": "the pillar",
+    "/srv/site/pillar": "the pillar",
+    "/srv/pillar": "the pillar",
+    "/etc/salt": "keys",
+    "/etc/salt/pki": "keys",
+    "/etc/salt/pki/master": "keys",
+    "/etc/salt/pki/minion": "keys",
+    "/etc/salt/pki/api": "a key",
+    "/var/cache/salt/master": "jobs",
+    "/var/log/salt": "logs",
+    "/var/backups/postgresql": "dumps",
+    "/var/lib/postgresql/9.5": "the cluster; what is in it goes by postgresql_server.removed",
+    "/etc/postgresql/9.5/main/start.conf": "the cluster's configuration",
+    "/etc/postgresql/15/main/start.conf": "the cluster's configuration",
+    "/etc/postgresql/17/main/start.conf": "the cluster's configuration",
+    "/mnt/test0001/edit": "what an application would write",
+    "/mnt/transcript/edit": "it goes with its volume",
+}
+WRITES = ("file.managed", "file.directory", "file.symlink", "file.serialize", "file.recurse", "salt_config.managed")
+
+
+def names(declared, functions):
+    """Return what the states of these functions are about; ``declared`` as of ``included``."""
+    found = set()
+    for _, identity, body in declared:
+        for function, arguments in body.items():
+            given = {key: value for argument in arguments for key, value in argument.items()}
+            if function in functions:
+                found |= set(given.get("names") or [given.get("name", identity)])
+    return found
+
+
+TWINS = [
+    (name.split("/")[0], case)
+    for name in STATES
+    if name.endswith("/init")
+    for case, about in golden.cases("Debian 12", {}).items()
+    if case != "mistakes" and name.startswith(about.only)
+]
+
+
+@pytest.mark.parametrize(("folder", "case"), TWINS)
+@pytest.mark.parametrize("system", ["Debian 12", "RHEL family 7"])
+def test_a_clean_twin_takes_away_what_was_put_there(everything, folder, case, system):
+    key = (case, system)
+    (declared, _), (clean, _) = (included(everything, f"{folder}/{name}", key) for name in ("init", "clean"))
+    gone = names(clean, ("file.absent",))
+    left = {path for path in names(declared, WRITES) if not any(path == other or path.startswith(f"{other}/") for other in gone)}
+    if folder.startswith("salt_") or folder == "demo":
+        # What it includes has a twin of its own.
+        left &= names([one for one in declared if one[0].startswith(f"{folder}/")], WRITES)
+    assert left - set(DATA) == set()
+    served = names([one for one in declared if one[0].startswith(f"{folder}/")], ("service.running",))
+    assert served - names(clean, ("service.dead",)) == set()
