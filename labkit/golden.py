@@ -125,7 +125,10 @@ def cases(system, example):
 
     packaged = systems.SYSTEMS[system].packaged if system in systems.SYSTEMS else ""
     return {
-        "example": Case(example, {"user.info": lambda name: {"home": "/opt/diamond"}}),
+        # Its states were applied before.
+        "example": Case(
+            example, {"user.info": lambda name: {"home": "/opt/diamond"}, "file.file_exists": lambda path: path.endswith(".service")}
+        ),
         "options": Case(OPTIONS, OTHER_FACTS),
         "mistakes": Case(MISTAKES),
         "pgdg 9.5": Case({"postgresql": PGDG}, only="postgresql"),

@@ -1,11 +1,3 @@
 # Takes salt-api away that salt_api has set up; its key and certificate stay.
-salt-api:
-  service.dead:
-    - enable: False
-{% for path in ['/etc/systemd/system/salt-api.service', '/etc/systemd/system/salt-api-restart@.service',
-                '/etc/salt/master.d/60-api.conf', '/usr/local/bin/salt-api'] %}
-{{ path }}:
-  file.absent:
-    - require:
-        - service: salt-api
-{% endfor %}
+{% from 'salt_environment/daemon.jinja' import no_daemon with context %}
+{{ no_daemon('salt-api', '/etc/salt/master.d/60-api.conf', ['salt-api']) }}
