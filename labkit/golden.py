@@ -224,6 +224,7 @@ def kept(name):
 
 def everything():
     """Return ``{SLS name: {(case, system): states}}`` of all SLS files, the states as JSON: it keeps their order."""
+    from salt.utils import dictupdate
     from saltrbd.postgresql import systems
 
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(systems, "ended", functools.partial(systems.ended, today=DAY)):
@@ -232,7 +233,9 @@ def everything():
         pillar = renderer.render(pillars)
         found = {name: {("", ""): json.dumps(data)} for name, data in pillar.items()}
         # The second node's would take the place of the first one's.
-        example = {key: value for name, data in pillar.items() if name not in ("pillar/top", "pillar/node2") for key, value in data.items()}
+        example = {}
+        for name in sorted(set(pillar) - {"pillar/top", "pillar/node2"}):
+            dictupdate.update(example, pillar[name])
         for system, grains in SYSTEMS.items():
             for called, case in cases(system, example).items():
                 wanted = [path for path in states if name_of(path).startswith(case.only)]

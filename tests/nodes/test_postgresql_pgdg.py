@@ -7,7 +7,7 @@ from collections import namedtuple
 
 import pytest
 from postgresql_host import Database
-from test_postgresql import DISTRIBUTION, fetched
+from test_postgresql import fetched
 
 from labkit import debian, pgdg, pgdg_yum, postgresql
 
@@ -52,7 +52,7 @@ def database(request, lab_home):
     found = Database(lab_home, 6, source="pgdg")
     try:
         make = {"apt": by_apt, "yum": by_yum}[request.param]
-        make(found, jar, postgresql.ARCHIVES["9.5"].version, DISTRIBUTION[debian.suite()])
+        make(found, jar, postgresql.ARCHIVES["9.5"].version, postgresql.DISTRIBUTION[debian.suite()])
         found.family = FAMILIES[request.param]
         yield found
     finally:
