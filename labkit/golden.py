@@ -107,9 +107,12 @@ FACTS = {
     "file.find": lambda path, **_: [],
     "kmod.available": list,
     "kmod.lsmod": list,
+    "service.offline": lambda: False,
     "user.info": lambda name: {},
 }
-# A node that has been something else before.
+# A node to which the states were applied before.
+APPLIED = {"file.file_exists": lambda path: path.endswith(".service"), "user.info": lambda name: {"home": f"/opt/{name}"}}
+# One that has been something else before.
 OTHER_FACTS = {
     "file.file_exists": lambda path: True,
     "file.find": lambda path, name="*", **_: [f"{path}/{'old.conf' if name == '*' else 'env-old'}"],
@@ -125,10 +128,9 @@ def cases(system, example):
 
     packaged = systems.SYSTEMS[system].packaged if system in systems.SYSTEMS else ""
     return {
-        # Its states were applied before.
-        "example": Case(
-            example, {"user.info": lambda name: {"home": "/opt/diamond"}, "file.file_exists": lambda path: path.endswith(".service")}
-        ),
+        "example": Case(example, APPLIED),
+        # Without systemd, as where a container image is built.
+        "image": Case(example, {**APPLIED, "service.offline": lambda: True}),
         "options": Case(OPTIONS, OTHER_FACTS),
         "mistakes": Case(MISTAKES),
         "pgdg 9.5": Case({"postgresql": PGDG}, only="postgresql"),

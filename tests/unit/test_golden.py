@@ -88,11 +88,15 @@ def test_requisites_and_ids(everything, name):
                         assert (module, other.replace("[", "").replace("]", "")) in there, (key, sls, identity, wanted)
 
 
+# States whose file has another name.
+FILES = {"salt": "saltmod"}
+
+
 def parameters(repo, function):
     """Return the parameters of a state function; None where it takes any."""
     module, _, name = function.partition(".")
     ours = repo / "_states" / f"{module}.py"
-    loaded = golden.module(ours) if ours.exists() else importlib.import_module(f"salt.states.{module}")
+    loaded = golden.module(ours) if ours.exists() else importlib.import_module(f"salt.states.{FILES.get(module, module)}")
     found = inspect.signature(getattr(loaded, name)).parameters.values()
     return None if any(one.kind is one.VAR_KEYWORD for one in found) else {one.name for one in found}
 
