@@ -242,7 +242,14 @@ class Node:
         path = f"{self.venv}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         variables = {"PATH": path, "HOME": "/root", "LC_ALL": "C.UTF-8", "TERM": os.environ.get("TERM", "dumb"), **extra}
         enter = ["nsenter", f"--target={leader}", *["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"], "--"]
-        return [*enter, "env", "-i", *(f"{key}={value}" for key, value in variables.items()), *(str(word) for word in words)]
+        return [
+            *cgroups.enter(self.machine),
+            *enter,
+            "env",
+            "-i",
+            *(f"{key}={value}" for key, value in variables.items()),
+            *(str(word) for word in words),
+        ]
 
     def run(self, *words, timeout=300, check=True, stdin_text=None, **extra):
         """Run a program inside and return ``(exit code, stdout, stderr)``; variables may be given by name."""
