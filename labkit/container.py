@@ -16,6 +16,9 @@ usage: ./lab image [PILLAR]    build the management host as a container image; P
 NAME = "salt-rbd-management"
 CONTAINERFILE = REPO / "packaging/Containerfile"
 
+# What sets a node's network up.
+NETWORK = "systemd-networkd.service"
+
 # Where the Containerfile looks for the pillar.
 BUILD_PILLAR = "/run/build-pillar"
 BUILD_SECONDS = 1800
@@ -121,7 +124,10 @@ class _Store:
     def take(self, root, name):
         """Make an image of a folder's files."""
         container = self.run("from", "scratch")
-        run(["cp", "--archive", f"{root}/.", self.run("mount", container)], timeout=600)
+        files = self.run("mount", container)
+        run(["cp", "--archive", f"{root}/.", files], timeout=600)
+        # A node's network is its own business, a container's that of who runs it.
+        run(["systemctl", f"--root={files}", "--quiet", "disable", NETWORK])
         self.run("commit", "--quiet", "--rm", container, name, timeout=600)
 
 

@@ -11,6 +11,7 @@ import pytest
 import site_checks
 
 from labkit import bridge, container, guests, node_image, prepare
+from labkit.commands import run
 from labkit.node import Node
 
 pytestmark = pytest.mark.timeout(3000)
@@ -62,6 +63,7 @@ def password():
 def host(lab_home, unpacked, debian, password):
     """The image, booted for the first time, with its pillar where a container has a volume."""
     root = unpacked / "root"
+    run(["systemctl", f"--root={root}", "--quiet", "enable", container.NETWORK])
     pillar = container.pillar_for(debian)
     pillar["postgresql"]["roles"] = {"configs": {"password": password}}
     container.write_pillar(root / "srv/site/pillar", pillar)
