@@ -111,7 +111,7 @@ FACTS = {
     "user.info": lambda name: {},
 }
 # A node to which the states were applied before.
-APPLIED = {"file.file_exists": lambda path: path.endswith(".service"), "user.info": lambda name: {"home": f"/opt/{name}"}}
+APPLIED = {"file.file_exists": lambda path: path.endswith((".service", ".path")), "user.info": lambda name: {"home": f"/opt/{name}"}}
 # One that has been something else before.
 OTHER_FACTS = {
     "file.file_exists": lambda path: True,

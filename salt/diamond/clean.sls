@@ -7,10 +7,14 @@ the service of Diamond ends:
     - name: diamond
     - enable: False
 
+{% set units = '/etc/systemd/system/diamond' %}
+{% set watched = salt['file.file_exists'](units ~ '-sockets.path') %}
+{% if watched %}
 the watch over the admin sockets ends:
   service.dead:
     - name: diamond-sockets.path
     - enable: False
+{% endif %}
 
 {% if diamond.source == 'package' and system.diamond %}
 the package of Diamond goes:
@@ -20,13 +24,14 @@ the package of Diamond goes:
       - service: the service of Diamond ends
 {% endif %}
 
-{% set units = '/etc/systemd/system/diamond' %}
 {% for path in (units ~ '.service', units ~ '-sockets.path', units ~ '-sockets.service', '/etc/diamond', '/opt/diamond') %}
 {{ path }}:
   file.absent:
     - require:
       - service: the service of Diamond ends
+{% if watched %}
       - service: the watch over the admin sockets ends
+{% endif %}
 {% endfor %}
 
 {% if diamond.ceph_keyring is defined and diamond.collectors.get('RbdCollector') is mapping %}
