@@ -49,7 +49,7 @@ class Site:
         self.known = {}
         # Of the role and database configs.
         self.password = secrets.token_urlsafe(20)
-        self.postgresql_version = ""
+        self.postgresql_version = self.postgresql_unit = ""
 
     def provision(self):
         """Make the cluster, write the pillar, set the management host up by its own states, and start the other nodes' first minions."""
@@ -100,10 +100,11 @@ class Site:
         except postgresql.NotReachable as problem:
             print(f"The site has Debian's PostgreSQL and not 9.5: {problem}")
             self.postgresql_version = postgresql.DISTRIBUTION[debian.suite()]
+            self.postgresql_unit = f"postgresql@{self.postgresql_version}-main"
             return {**declared, "source": "distribution", "version": self.postgresql_version}
         (self.management.root / ARCHIVE[1:]).write_bytes(jar.read_bytes())
         wanted = postgresql.ARCHIVES["9.5"]
-        self.postgresql_version = wanted.version
+        self.postgresql_version, self.postgresql_unit = wanted.version, "postgresql-9.5"
         return {**declared, "archive": {"source": ARCHIVE, "sha256": wanted.sha256}}
 
     def change(self, name, changes):

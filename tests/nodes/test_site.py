@@ -99,7 +99,7 @@ def assert_whole(site, node):
     assert node.failed_units() == []
     units = list(UNITS[node.name])
     if node is site.management:
-        units.append(site.salt("management", "postgresql_server.layout")["management"]["service"])
+        units.append(site.postgresql_unit)
     states = node.run("systemctl", "is-active", *units, check=False)[1].split()
     assert dict(zip(units, states)) == dict.fromkeys(units, "active")
     said = node.run("findmnt", "--noheadings", "--raw", "--output", "TARGET,SOURCE", "--types", "ext4,xfs", check=False)[1]
