@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,10 @@ def kill(folder, *names, sign=signal.SIGKILL):
     running = lab_cluster.daemons(folder)
     for name in names:
         os.kill(running[name], sign)
+    deadline = time.monotonic() + 30
+    while sign == signal.SIGKILL and any(os.path.exists(f"/proc/{running[name]}") for name in names):
+        assert time.monotonic() < deadline, f"{names} did not end within 30 s"
+        time.sleep(0.05)
 
 
 def nothing_is_left(folder, known, point):

@@ -20,9 +20,10 @@ from labkit import commands
 pytestmark = pytest.mark.timeout(400)
 
 ROUNDS = 50
-# What a host sees of itself: its own /run, and a boot of its own, as if it were another machine.
+# What a host sees of itself: its own /run, no systemd (its process 1 is none), and a boot of its own, as if it were another machine.
 START = """
-mount -t tmpfs tmpfs /run/rbd-volumes && mount --bind "$1" /proc/sys/kernel/random/boot_id && shift && exec "$@"
+mount -t tmpfs tmpfs /run/rbd-volumes && { [ ! -d /run/systemd ] || mount -t tmpfs tmpfs /run/systemd; } &&
+mount --bind "$1" /proc/sys/kernel/random/boot_id && shift && exec "$@"
 """
 
 
