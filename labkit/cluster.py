@@ -172,7 +172,12 @@ def healthy(folder):
         seen = ceph(folder, "status", timeout=15)
     except LabError:
         return False
-    return seen["osdmap"]["num_up_osds"] == 1 and seen["mgrmap"]["available"]
+    return serves(seen)
+
+
+def serves(status):
+    """Tell by what ``ceph status`` says whether a cluster with one OSD has it up and its manager at work."""
+    return status["osdmap"]["num_up_osds"] == 1 and status["mgrmap"]["available"]
 
 
 def revive(folder):

@@ -8,6 +8,7 @@ import json
 import time
 import uuid
 
+from labkit import cluster
 from labkit.commands import LabError
 
 PACKAGES = ("ceph-mon", "ceph-mgr", "ceph-osd", "ceph-common")
@@ -60,8 +61,7 @@ def wait(node, seconds=300):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         code, out, _ = node.run("ceph", "--connect-timeout", "10", "status", "--format=json", timeout=60, check=False)
-        seen = json.loads(out) if code == 0 else None
-        if seen and seen["osdmap"]["num_up_osds"] == 1 and seen["mgrmap"]["available"]:
+        if code == 0 and cluster.serves(json.loads(out)):
             return
         time.sleep(1)
     raise LabError(f"The cluster in the node {node.name} did not serve within {seconds} s; journalctl there tells more.")

@@ -1,7 +1,7 @@
 """The example site on the lab's nodes: a cluster in node1, the pillar on the management host, a master there, minions whose keys it knows.
 
 The management host is set up by its own states without a master. The other nodes start with a minion from this host's environment;
-their first highstate gives them their own. For the tests, in whose environment Salt's YAML is.
+their first highstate gives them their own. For the tests, in whose environment Salt is.
 """
 
 import json
@@ -10,6 +10,7 @@ import shlex
 import time
 
 import yaml
+from salt.utils.dictupdate import merge_recurse
 
 from labkit import debian, node_ceph, postgresql
 from labkit.commands import LabError, Step
@@ -110,7 +111,7 @@ class Site:
     def change(self, name, changes):
         """Change one file of the site's pillar; what is a mapping in both stays, but for its own changes. Return what it was."""
         before = yaml.safe_load(self.management.run("cat", f"{PILLAR}/{name}.sls")[1])
-        self.pillar(name, merged(before, changes))
+        self.pillar(name, merge_recurse(before, changes))
         return before
 
     def pillar(self, name, content):
@@ -168,12 +169,3 @@ class Site:
             return json.loads(out)
         except ValueError:
             raise AssertionError(f"{shlex.join(argv)} answered: {out[-3000:]}") from None
-
-
-def merged(mapping, changes):
-    """Return a mapping with changes in it, and in the mappings inside it."""
-    found = dict(mapping)
-    for key, value in changes.items():
-        inner = found.get(key)
-        found[key] = merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return found

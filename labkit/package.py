@@ -1,12 +1,12 @@
 """``./lab rpm`` and ``./lab deb``: the last commit as packages, the same bytes each time (a source package names its build folder)."""
 
-import configparser
 import contextlib
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+from labkit import prepare
 from labkit.commands import LabError, Step, clean_environment, run
 from labkit.home import REPO
 
@@ -57,9 +57,7 @@ def main(home, command, words):
 
 def version():
     """Return the version that setup.cfg says."""
-    setup = configparser.ConfigParser()
-    setup.read(REPO / "setup.cfg")
-    return setup["metadata"]["version"]
+    return prepare.setup()["metadata"]["version"]
 
 
 def spec():

@@ -39,9 +39,14 @@ def lint_environment(home):
 
 def extra(name):
     """Return the requirements that setup.cfg lists under an extra."""
-    setup = configparser.ConfigParser()
-    setup.read(REPO / "setup.cfg")
-    return setup["options.extras_require"][name].split()
+    return setup()["options.extras_require"][name].split()
+
+
+def setup():
+    """Return what setup.cfg says, by section."""
+    found = configparser.ConfigParser()
+    found.read(REPO / "setup.cfg")
+    return found
 
 
 def _environment(home, name, wanted, what):

@@ -126,9 +126,7 @@ def attach(wanted):
     for mapping in _living():
         if (mapping.fsid, mapping.image_id, mapping.snapshot_id) == (wanted.fsid, wanted.image_id, wanted.snapshot_id):
             launch.leave_control_group(mapping.pid)
-            kept = {"spec": list(mapping.spec), "device": mapping.device, "read_only": mapping.read_only, "pid": mapping.pid}
-            os.makedirs(RECORDS, mode=0o700, exist_ok=True)
-            keep(_record(mapping), json.dumps(dict(kept, start=proc.start_of(mapping.pid))))
+            _remember(mapping)
             kernel.node(mapping.device)
             return mapping
     raise errors.NotConverged("rbd-nbd ended without an error for {}, but lists no device for it.".format(wanted.spec))
@@ -163,6 +161,12 @@ def detach(mapping, limit):
             )
         time.sleep(0.05)
     _forget(mapping)
+
+
+def _remember(mapping):
+    kept = {key: getattr(mapping, key) for key in ("spec", "device", "read_only", "pid")}
+    os.makedirs(RECORDS, mode=0o700, exist_ok=True)
+    keep(_record(mapping), json.dumps(dict(kept, start=proc.start_of(mapping.pid))))
 
 
 def _forget(mapping):

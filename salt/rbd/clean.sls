@@ -1,9 +1,8 @@
 # Takes the mounts and the mappings of the pillar's volumes away, with their lines in fstab and their units. Images, snapshots and clones are data:
 # they stay, and go by rbd_image.absent alone.
+{% from 'rbd/states.jinja' import modules_missing with context %}
 {% if 'rbd_volumes.layout' not in salt %}
-the RBD modules are not on this minion:
-  test.fail_without_changes:
-    - name: "The RBD modules are not on this minion yet. Run saltutil.sync_all, or a highstate, which syncs by itself."
+{{ modules_missing() }}
 {% else %}
 {% set layout = salt['rbd_volumes.layout']() %}
 {% if layout.mistakes or not layout.mounts %}

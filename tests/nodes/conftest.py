@@ -4,6 +4,7 @@ import os
 
 import pytest
 import usage
+from node_end import ending
 
 from labkit import home, node_site, nodes
 
@@ -35,9 +36,8 @@ def make_node(lab_home):
 def module_node(lab_home):
     """A fresh node for the tests of one file."""
     (node,) = nodes.up(lab_home, [9])
-    yield node
-    problems = node.end()
-    assert not problems, problems
+    with ending(node):
+        yield node
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import shutil
 import time
 
 import pytest
+from node_end import ending
 
 from labkit import nodes
 from labkit.commands import run
@@ -94,7 +95,7 @@ def predicted(results):
 def site(lab_home, repo):
     (node,) = nodes.up(lab_home, [6])
     site = Site(node)
-    try:
+    with ending(node):
         for name in ("salt", "labkit"):
             shutil.copytree(repo / name, node.root / SITE[1:] / name, ignore=shutil.ignore_patterns("__pycache__"))
         minion = {"id": node.name, "file_client": "local", "enable_fqdns_grains": False, "enable_gpu_grains": False}
@@ -112,9 +113,6 @@ def site(lab_home, repo):
         node.write("/etc/salt/pillar/all.sls", json.dumps(site.pillar), 0o600)
         node.run("salt-call", "--local", "saltutil.sync_all")
         yield site
-    finally:
-        problems = node.end()
-    assert not problems, problems
 
 
 def start_postgresql(node):

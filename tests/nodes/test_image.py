@@ -9,6 +9,7 @@ import time
 
 import pytest
 import site_checks
+from node_end import ending
 
 from labkit import bridge, container, guests, node_image, prepare
 from labkit.commands import run
@@ -80,9 +81,8 @@ def host(lab_home, unpacked, debian, password):
         node.start(unpacked, prepare.salt_environment(lab_home, prepare.SALT))
         failed = node.wait()
     assert failed == []
-    yield node
-    problems = node.end()
-    assert not problems, problems
+    with ending(node):
+        yield node
 
 
 def _salt(host, *words, timeout=600):

@@ -5,6 +5,7 @@ import time
 
 import pytest
 from masterless import Host
+from node_end import ending
 
 from labkit import nodes
 from labkit.commands import run
@@ -29,7 +30,7 @@ def restarted(node, seconds=120):
 def host(lab_home):
     """A node, and what the first dry run, the first run and the second said (``runs``)."""
     found = Host(lab_home, 7)
-    try:
+    with ending(found.node):
         known = nodes.facts(lab_home)
         capabilities = ["mon", "profile rbd", "osd", "profile rbd"]
         keyring = run(["ceph", "-c", known["conf"], "auth", "get-or-create", f"client.{USER}", *capabilities])[1]
@@ -47,9 +48,6 @@ def host(lab_home):
         found.runs.append(found.apply(STATES))
         found.known = known
         yield found
-    finally:
-        problems = found.node.end()
-    assert not problems, problems
 
 
 def test_first_and_second_run(host):

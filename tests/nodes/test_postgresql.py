@@ -3,6 +3,7 @@
 import secrets
 
 import pytest
+from node_end import ending
 from postgresql_host import ARCHIVE, Database
 
 from labkit import postgresql
@@ -33,14 +34,11 @@ def database(request, lab_home):
     if source == "archive":
         fetched(lab_home, major)
     found = Database(lab_home, 5, source="distribution", version=postgresql.DISTRIBUTION[debian.suite()])
-    try:
+    with ending(found.node):
         if source == "archive":
             put_archive(found, lab_home, major)
         found.runs = [found.apply(test=True), found.apply(), found.apply()]
         yield found
-    finally:
-        problems = found.node.end()
-    assert not problems, problems
 
 
 def test_first_and_second_run(database):

@@ -6,6 +6,7 @@ grains say that it is CentOS 7.
 from collections import namedtuple
 
 import pytest
+from node_end import ending
 from postgresql_host import Database
 from test_postgresql import fetched
 
@@ -50,14 +51,11 @@ def by_yum(database, jar, minor, newer):
 def database(request, lab_home):
     jar = fetched(lab_home, "9.5")
     found = Database(lab_home, 6, source="pgdg")
-    try:
+    with ending(found.node):
         make = {"apt": by_apt, "yum": by_yum}[request.param]
         make(found, jar, postgresql.ARCHIVES["9.5"].version, postgresql.DISTRIBUTION[debian.suite()])
         found.family = FAMILIES[request.param]
         yield found
-    finally:
-        problems = found.node.end()
-    assert not problems, problems
 
 
 def test_pgdg(database):
