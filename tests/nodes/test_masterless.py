@@ -31,7 +31,10 @@ def host(lab_home):
     """A node, and what the first dry run, the first run and the second said (``runs``)."""
     found = Host(lab_home, 7)
     with ending(found.node):
-        known = nodes.facts(lab_home)
+        # A pool of its own: its image stays, and the other tests' pool is theirs.
+        known = {**nodes.facts(lab_home), "pool": USER}
+        run(["ceph", "-c", known["conf"], "osd", "pool", "create", USER], timeout=60)
+        run(["rbd", "-c", known["conf"], "pool", "init", USER], timeout=60)
         capabilities = ["mon", "profile rbd", "osd", "profile rbd"]
         keyring = run(["ceph", "-c", known["conf"], "auth", "get-or-create", f"client.{USER}", *capabilities])[1]
         found.pillar(
