@@ -344,7 +344,7 @@ def make_package(site):
         "Description": "Diamond",
     }
     (package / "DEBIAN/control").write_text("".join(f"{key}: {value}\n" for key, value in about.items()))
-    run(["dpkg-deb", "--build", "--root-owner-group", package, own / "diamond.deb"])
+    run(["dpkg-deb", "-Zgzip", "--build", "--root-owner-group", package, own / "diamond.deb"], timeout=300)
     shutil.rmtree(package)
     (own / "Packages").write_text(run(["dpkg-scanpackages", "."], cwd=own)[1])
     site.node.write("/etc/apt/sources.list.d/own.list", "deb [trusted=yes] file:/srv/own ./\n")
