@@ -139,10 +139,7 @@ class Client:
         failed = [outcome.error for outcome in outcomes if outcome.error is not None]
         if not failed:
             return [outcome.result for outcome in outcomes]
-        if len(failed) == 1:
-            raise failed[0]
-        kinds = {type(error) for error in failed}
-        raise (kinds.pop() if len(kinds) == 1 else errors.CephError)(" ".join(str(error) for error in failed))
+        raise errors.together(failed)
 
     def close(self, wait=True):
         """End the worker; it starts again at the next call. Without ``wait`` a worker that another thread uses stays."""

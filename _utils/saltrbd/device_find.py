@@ -21,16 +21,22 @@ def on_host():
     return [mapping for module in DRIVERS.values() for mapping in module.mapped_list()]
 
 
-def mapped(ceph, spec):
-    """Return the :class:`Mapping` of an image or snapshot on this host, or None.
+def mapped(ceph, spec, wait=True):
+    """Return the :class:`Mapping` of an image or snapshot on this host, or None; ``wait`` as in :func:`find`.
 
     Raises :class:`StaleMapping` when the device of that name is of no use: its daemon is dead, or it belongs to an image of that
     name that was removed since.
     """
-    mapping = find(ceph, spec)
+    mapping = find(ceph, spec, wait=wait)
     if mapping and mapping.fault:
         raise stale(mapping)
     return mapping
+
+
+def is_there(mapping):
+    """Tell whether the device of a mapping still serves that image, from the kernel and the daemons as they are now."""
+    identity = (mapping.device, mapping.fsid, mapping.image_id, mapping.snapshot_id, mapping.read_only)
+    return any((now.device, now.fsid, now.image_id, now.snapshot_id, now.read_only) == identity and not now.fault for now in on_host())
 
 
 def stale(mapping):

@@ -168,6 +168,14 @@ def by_name(name):
     return CephError
 
 
+def together(failed):
+    """Return one error for the errors of a batch: with every sentence, and their class where they share one."""
+    if len(failed) == 1:
+        return failed[0]
+    kinds = {type(error) for error in failed}
+    return (kinds.pop() if len(kinds) == 1 else CephError)(" ".join(str(error) for error in failed))
+
+
 class ServerNotRunning(RbdError):
     """No PostgreSQL server runs on the data folder, or it does not answer."""
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import time
 
 import pytest
 from saltrbd import errors, filesystem, fscheck, mkfs, settings, signature, superblock
@@ -118,6 +119,22 @@ def test_refused(have, want, text):
     found = plan(have, **want)
     assert (found.steps, found.changes) == ([], {})
     assert len(found.refusals) == 1 and text in found.refusals[0] and "rbd/a" in found.refusals[0]
+
+
+@pytest.mark.parametrize(
+    ("began", "modified", "snapshots", "late"),
+    [
+        (-5, -5, [], False),
+        (-599, -3600, [], False),
+        (-602, -602, [], True),  # the kernel's rbd does not note when an image was written
+        (-5, 700, [], True),  # a host whose clock is behind
+        (-5, -5, [{"type": "trash"}], False),
+        (-5, -5, [{"type": "user"}], True),
+    ],
+)
+def test_how_long_data_counts_as_that_of_a_killed_mkfs(began, modified, snapshots, late):
+    now = int(time.time())
+    assert filesystem._is_late({"modified": now + modified, "snapshots": snapshots}, now + began) is late
 
 
 def image(size=512 << 20, parent=None, identity=None):
