@@ -59,6 +59,9 @@ def _options(options):
         pairs = [(key, value if mark else True) for key, mark, value in (item.partition("=") for item in options)]
     else:
         raise errors.InvalidArgument("options must be a mapping or a list of words, not {}.".format(quoted(options)))
+    nameless = [quoted(key) for key, _ in pairs if not isinstance(key, str)]
+    if nameless:
+        raise errors.InvalidArgument("An option's name must be text, not {}; put it in quotes.".format(", ".join(sorted(nameless))))
     return [(_word(key), None if value is None or value is True else _word(value)) for key, value in pairs]
 
 

@@ -57,7 +57,7 @@ def plain(value):
 def unknown_keys(pillar):
     """Return the keys of the pillar's ``ceph:`` that nobody knows: a typo in ``fsid`` must not switch a guard off."""
     section = plain(pillar.get("ceph") or {})
-    return sorted(set(section) - set(_CEPH_KEYS + _TREE_KEYS)) if isinstance(section, dict) else []
+    return sorted(set(section) - set(_CEPH_KEYS + _TREE_KEYS), key=quoted) if isinstance(section, dict) else []
 
 
 def load(opts, pillar):

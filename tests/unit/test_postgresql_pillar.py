@@ -99,6 +99,9 @@ REFUSED = [
     ("Debian 12", {"version": "9.4"}, "version must be one of 9.5, 9.6, 10"),
     ("Debian 12", {"source": "git"}, "source must be one of pgdg, distribution, archive"),
     ("Debian 12", {"sorce": "pgdg"}, "unknown key 'sorce'"),
+    ("Debian 12", {1: "x", "sorce": "pgdg", True: "y"}, "unknown key 1"),
+    ("Debian 12", {"settings": {1: "x", "work_mem": "4MB"}}, "1 is no name of a setting"),
+    ("Debian 12", {"roles": {True: {}, "app": {5: 5}}}, "True is no name"),
     ("Debian 12", {"port": "5432"}, "postgresql:port must be a number"),
     ("Debian 12", {"settings": {"port": 1}}, "port is set by these states themselves (postgresql:port says it)"),
     ("Debian 12", {"settings": {"work_mem": "4MB\nx"}}, "work_mem must be one line"),
@@ -170,7 +173,10 @@ WRONG_RULES = [
     ({"type": "local"}, "must name its method"),
     ({"type": "host", "address": "a b"}, "address must be"),
     ({"type": "host", "address": "10.0.0.0/8", "user": 'a"b'}, "user must be a name"),
-    ({"type": "host", "address": "10.0.0.0/8", "users": "a"}, "unknown keys: users"),
+    ({"type": "host", "address": "10.0.0.0/8", "users": "a"}, "unknown keys: 'users'"),
+    ({"type": "host", 1: "a", "users": "a"}, "unknown keys: 'users', 1"),
+    ({"type": "host", "address": "10.0.0.0/8", "method": ["md5"]}, "there is no method ['md5']"),
+    ({"type": "host", "address": "10.0.0.0/8", "options": {1: "a", "b": "c"}}, "options must be a mapping of words"),
 ]
 
 

@@ -51,14 +51,14 @@ def _mistake(rule, scram):
     if not isinstance(rule, dict):
         return "it must be a mapping, not {}".format(quoted(rule))
     if set(rule) - _KEYS:
-        return "unknown keys: {}".format(", ".join(sorted(map(str, set(rule) - _KEYS))))
+        return "unknown keys: {}".format(", ".join(sorted(map(quoted, set(rule) - _KEYS))))
     if rule.get("type") not in TYPES:
         return "type must be one of {}, not {}".format(", ".join(TYPES), quoted(rule.get("type")))
     method = rule.get("method")
-    if method in NEVER:
-        return "the method {} {}; it is not used here".format(method, NEVER[method])
     if method is not None and method not in METHODS:
         return "there is no method {}".format(quoted(method))
+    if method in NEVER:
+        return "the method {} {}; it is not used here".format(method, NEVER[method])
     if method == "scram-sha-256" and not scram:
         return "scram-sha-256 came with PostgreSQL 10; the method here is md5"
     if rule["type"] == "local" and "address" in rule:
