@@ -3,7 +3,7 @@ The pillar's volumes: checked, and laid out for the state tree ``salt/rbd``.
 """
 
 from saltrbd import client, settings, snapshot, tree, volumes
-from saltrbd.errors import ImageNotFound, InvalidPillar, PoolNotFound, RbdError, quoted
+from saltrbd.errors import ImageNotFound, InvalidPillar, PoolNotFound, RbdError
 
 __virtualname__ = "rbd_volumes"
 
@@ -29,9 +29,7 @@ def layout():
         chosen = settings.load(__opts__, __pillar__)
         unknown = settings.unknown_keys(__pillar__)
         if unknown:
-            raise InvalidPillar(
-                "The pillar makes no sense, so nothing was touched. ceph: unknown keys: {}.".format(", ".join(map(quoted, unknown)))
-            )
+            raise InvalidPillar.of([unknown])
         entries = volumes.read(settings.plain(__pillar__.get("rbd") or {}), chosen, _existing)
     except RbdError as error:
         return dict(tree.layout([]), mistakes=str(error))

@@ -61,7 +61,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("test", [True, False])
-def test_a_pillar_that_makes_no_sense_is_refused_in_one_message(repo, make_loaders, rbd_cli, pool, test):
+def test_a_pillar_with_mistakes_is_refused_in_one_message(repo, make_loaders, rbd_cli, pool, test):
     loaders = make_loaders(MISTAKES)
     (Path(loaders.opts["file_roots"]["base"][0]) / "rbd").symlink_to(repo / "salt/rbd")
     before = rbd_cli.json("ls", pool)

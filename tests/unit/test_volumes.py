@@ -18,7 +18,7 @@ def volume(**declared):
 def mistakes(section, **more):
     with pytest.raises(InvalidPillar) as error:
         read(section, **more)
-    begin = "The pillar makes no sense, so nothing was touched. "
+    begin = "The pillar has mistakes, so nothing was touched. "
     assert str(error.value).startswith(begin)
     return str(error.value)[len(begin) :]
 
@@ -58,6 +58,7 @@ def test_the_example():
         (volume(size=None), "rbd:volumes:a: has no size"),
         (volume(size="big"), "rbd:volumes:a: The size 'big' is not a size"),
         (volume(sise="1G"), "rbd:volumes:a: unknown key 'sise'"),
+        (volume(sise="1G", sizes=1), "rbd:volumes:a: unknown keys 'sise', 'sizes' (there are allow_shrink, "),
         (volume(parent="b@s"), "rbd:volumes:a: unknown key 'parent'"),
         ({"volumes": {"a": {"size": "1G", 5: 5}}}, "rbd:volumes:a: unknown key 5"),
         ({"volumes": {1: {"size": "1G"}}}, "rbd:volumes:1: the name 1 is not text; put it in quotes"),
