@@ -108,6 +108,13 @@ def _shown(name):
     return name if isinstance(name, str) and name.isprintable() and 0 < len(name) < 100 else quoted(name)
 
 
+def _there(names):
+    """The names that there are, for a message: ten of them at most."""
+    shown = sorted(map(_shown, names))
+    more = " and {} more".format(len(shown) - 10) if len(shown) > 10 else ""
+    return "there are {}{}".format(", ".join(shown[:10]), more) if shown else "it has none"
+
+
 def _place(pool, namespace, name):
     if not isinstance(name, str):
         raise InvalidPillar("the name {} is not text; put it in quotes".format(quoted(name)))
@@ -222,7 +229,10 @@ def _check_together(reader, entries, exists):
         if declared is None:
             foreign.append(entry)
         elif parent.snapshot not in declared["snapshots"]:
-            reader.wrong(entry["where"], "its parent {} is not among the snapshots of {}".format(parent, declared["where"]))
+            reader.wrong(
+                entry["where"],
+                "its parent {} is not among the snapshots of {} ({})".format(parent, declared["where"], _there(declared["snapshots"])),
+            )
     _check_order(reader, entries)
     if foreign and exists:
         there = exists([entry["parent"] for entry in foreign])
