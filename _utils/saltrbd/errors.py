@@ -29,7 +29,12 @@ class InvalidArgument(RbdError):
 
 
 class InvalidPillar(RbdError):
-    """The pillar makes no sense; the message lists every mistake."""
+    """The pillar has mistakes; the message lists every one."""
+
+    @classmethod
+    def of(cls, mistakes):
+        """Return the error that tells all these mistakes."""
+        return cls("The pillar has mistakes, so nothing was touched. {}.".format(". ".join(mistakes)))
 
 
 class NoBindings(RbdError):
@@ -186,6 +191,13 @@ class QueryFailed(RbdError):
 
 class InvalidArchive(RbdError):
     """The archive of binaries is missing, is not the one that was declared, or holds no PostgreSQL."""
+
+
+def unknown_keys(keys, known):
+    """Return the mistake of a mapping that has keys beside the ``known`` ones, or an empty text where it has none."""
+    found = sorted(map(quoted, set(keys) - set(known)))
+    word = "key" if len(found) == 1 else "keys"
+    return "unknown {} {} (there are {})".format(word, ", ".join(found), ", ".join(sorted(known))) if found else ""
 
 
 def quoted(value):

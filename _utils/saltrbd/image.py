@@ -264,11 +264,10 @@ def plan_drift(spec, current, want, allow_shrink=False):
     for key in LAYOUT:
         if want[key] is not None and want[key] != current[key]:
             show = str if key in ("stripe_count", "data_pool") else size.show
-            refused.append(
-                "{}: {} is {} and cannot be changed to {} after the image was created.".format(
-                    spec, key, show(current[key]) or "none", show(want[key])
-                )
-            )
+            words = "{}: {} is {} and cannot be changed to {} after the image was created. {}, or make a new image and copy the data."
+            have = show(current[key])
+            keep = "Declare " + have if have else "Leave {} out".format(key)
+            refused.append(words.format(spec, key, have or "none", show(want[key]), keep))
     _plan_features(spec, current, want, fields, steps, refused, facts)
     if want["size"] is not None and want["size"] != current["size"]:
         old, new = size.show(current["size"]), size.show(want["size"])

@@ -210,11 +210,27 @@ KEY = "AQBSdFhfAAAAABAAZ0a8Q1VbGm1yCqLJf3mQdg=="
     ("content", "user", "words"),
     [
         (None, "admin", "no keyring of client.admin can be read ({path}: No such file or directory); name it as ceph:keyring."),
-        ("", "admin", "the keyring {path} has no key of client.admin."),
-        (f"[client.admin]\n key = {KEY}\n", "admin", "the monitors refuse the key of client.admin in {path}."),
-        (f"[client.nobody]\n key = {KEY}\n", "nobody", "the monitors refuse the key of client.nobody in {path}."),
-        (f"[client.admin]\n key = {KEY}\n", "bob", "the keyring {path} has no key of client.bob."),
-        ("[client.admin]\n key = xyz\n", "admin", "the keyring {path} is no keyring of Ceph's, or its key is damaged."),
+        ("", "admin", "the keyring {path} has no key of client.admin; write into it what 'ceph auth get client.admin' prints."),
+        (
+            f"[client.admin]\n key = {KEY}\n",
+            "admin",
+            "the monitors refuse the key of client.admin in {path}; it must be the one that 'ceph auth get client.admin' prints.",
+        ),
+        (
+            f"[client.nobody]\n key = {KEY}\n",
+            "nobody",
+            "the monitors refuse the key of client.nobody in {path}; it must be the one that 'ceph auth get client.nobody' prints.",
+        ),
+        (
+            f"[client.admin]\n key = {KEY}\n",
+            "bob",
+            "the keyring {path} has no key of client.bob; write into it what 'ceph auth get client.bob' prints.",
+        ),
+        (
+            "[client.admin]\n key = xyz\n",
+            "admin",
+            "the keyring {path} is no keyring of Ceph's, or its key is damaged; write into it what 'ceph auth get client.admin' prints.",
+        ),
     ],
 )
 def test_keyrings(make_client, tmp_path, content, user, words):
