@@ -143,6 +143,8 @@ def _found(facts, found, block):
     facts.update(signature=found.text, fs_type=found.kind, label=found.label, uuid=found.uuid)
     if block and block.fs_type == found.kind:
         facts.update(size=block.size, used=block.used)
+    elif found.kind in ("ext4", "xfs"):
+        facts["used"] = True  # its superblock makes no sense to us, so nothing tells that it was never mounted
 
 
 def remnant(facts):
