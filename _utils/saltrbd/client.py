@@ -288,14 +288,16 @@ class Client:
             return Outcome(answer["ok"], None)
         told = answer["error"]
         error = errors.by_name(told["name"])(
-            "{} failed: {}.{}".format(_what(flight, True), told["message"].rstrip("."), self._hint(told["name"]))
+            "{} failed: {}.{}".format(_what(flight, True), told["message"].rstrip("."), self._hint(told["name"], flight.args))
         )
         error.facts = told["facts"]
         return Outcome(None, error)
 
-    def _hint(self, name):
+    def _hint(self, name, args):
         if name == "PermissionDenied":
-            return " Give client.{} the capabilities mon 'profile rbd' and osd 'profile rbd pool=POOL'.".format(self.settings.user)
+            pools = [args.get("pool"), args.get("data_pool"), (args.get("parent") or {}).get("pool")]
+            grants = ["profile rbd pool=" + pool for pool in dict.fromkeys(pools) if pool] or ["profile rbd"]
+            return " Give client.{} the capabilities mon 'profile rbd' and osd '{}'.".format(self.settings.user, ", ".join(grants))
         if name == "ReadOnly":
             return " The lock of a client that has died is only broken for a user with the capability mon 'profile rbd'."
         if name == "SessionLost":

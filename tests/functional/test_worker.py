@@ -252,5 +252,5 @@ def test_user_without_capabilities(make_client, make_user, pool, rbd_cli):
         ceph.call("image_create", spec.parse(f"{pool}/not-mine"), size=1 << 20)
     assert str(caught.value) == (
         f"Creating the image {pool}/not-mine failed: the cluster does not permit it. Give client.{user} the capabilities mon 'profile "
-        "rbd' and osd 'profile rbd pool=POOL'."
+        f"rbd' and osd 'profile rbd pool={pool}'."
     )

@@ -114,6 +114,20 @@ def test_a_lost_question_has_no_outcome():
     assert str(client._lost(flight, None)) == "Reading the image rbd/db was cut off."
 
 
+@pytest.mark.parametrize(
+    ("args", "grants"),
+    [
+        ({}, "profile rbd"),
+        (IMAGE, "profile rbd pool=rbd"),
+        (dict(IMAGE, data_pool="ec", parent={"pool": "rbd"}), "profile rbd pool=rbd, profile rbd pool=ec"),
+        (dict(IMAGE, data_pool=None, parent={"pool": "gold"}), "profile rbd pool=rbd, profile rbd pool=gold"),
+    ],
+)
+def test_what_is_not_permitted_names_its_pools(nobody, args, grants):
+    told = Client(nobody)._hint("PermissionDenied", args)
+    assert told == f" Give client.admin the capabilities mon 'profile rbd' and osd '{grants}'."
+
+
 def test_limits():
     given = settings.load({}, {"rbd": {"timeout": 7, "progress_timeout": 70}})
     assert client._Flight(0, "image_info", IMAGE, 1, given).limit == 7
