@@ -347,7 +347,8 @@ def tree(pool=None):
     Return a text for people: every image with its snapshots and clones, across pools and namespaces, and what is mapped
     and mounted on this host.
 
-    ``pool`` limits it to one pool. The trash is shown too.
+    ``pool`` limits it to one pool. The trash is shown too. What the Ceph user may not read is named below the tree;
+    PermissionDenied where that is everything.
 
     CLI Example:
 
