@@ -330,8 +330,9 @@ class Client:
 
 
 def _place(flight):
-    """The arguments of image_info for the image that a lost write was about."""
-    return dict({key: flight.args.get(key, "") for key in ("pool", "namespace", "image")}, users=True)
+    """The arguments of image_info for the image that a lost write was about; one that is removed is found in the trash too."""
+    where = dict({key: flight.args.get(key, "") for key in ("pool", "namespace", "image")}, users=True)
+    return dict(where, image_id=flight.args["image_id"]) if flight.op == "image_remove" else where
 
 
 def _lost(flight, again):
@@ -369,4 +370,7 @@ def _second_look(flight, outcome):
         if not found:
             return "a new worker finds the image without that snapshot" + using
         return "a new worker finds the snapshot, {}protected{}".format("" if found[0]["protected"] else "not ", using)
-    return "a new worker finds the image, {}, with {} snapshots{}".format(show(facts["size"]), len(facts["snapshots"]), using)
+    found = "a new worker finds the image, {}, with {} snapshots{}".format(show(facts["size"]), len(facts["snapshots"]), using)
+    if flight.op == "image_remove":
+        found += "; if its name is gone it lies in the trash, where 'rbd trash rm' by the id {} ends the removal".format(facts["id"])
+    return found
