@@ -51,10 +51,20 @@ def stale(mapping):
 
 
 def mapped_list(ceph):
-    """Return the :class:`Mapping` of all that this host has mapped of the cluster; ``fault`` tells which are of no use."""
+    """Return the :class:`Mapping` of all that this host has mapped of the cluster; ``fault`` tells which are of no use.
+
+    An image that another Ceph user mapped may be closed to ours: its ``fault`` says so, and it is no error of the others.
+    """
     local = [mapping for mapping in on_host() if mapping.fsid in (ceph.fsid, "")]
     infos = ceph.batch([("image_info", mapping.spec.head.where()) for mapping in local])
-    return [_checked(mapping, facts_of(info)) for mapping, info in zip(local, infos)]
+    return [_seen(ceph, mapping, info) for mapping, info in zip(local, infos)]
+
+
+def _seen(ceph, mapping, outcome):
+    if isinstance(outcome.error, errors.PermissionDenied):
+        unknown = "whether it is of use is not known: client.{} may not read the image".format(ceph.settings.user)
+        return mapping._replace(fault=mapping.fault or unknown)
+    return _checked(mapping, facts_of(outcome))
 
 
 def facts_of(outcome):

@@ -85,6 +85,10 @@ class ImageExists(RbdError):
     """An image of that name exists already."""
 
 
+class ImageReplaced(RbdError):
+    """The image of that name is another one than the one that was checked; nothing was removed."""
+
+
 class SnapshotNotFound(RbdError):
     """The snapshot does not exist."""
 

@@ -337,7 +337,13 @@ def plan_absent(spec, current, trash=True):
     if trash:
         planned["trash", str(spec)] = {"name": spec.image, "id": current["id"], "facts": current}
     step = "rbd_image.trash" if trash else "rbd_image.remove"
-    return Plan(steps=[(step, {"name": str(spec)})], changes=changes, planned=planned)
+    return Plan(steps=[(step, {"name": str(spec), "image_id": current["id"]})], changes=changes, planned=planned)
+
+
+def left_in_trash(spec, entries):
+    """Return a sentence about the trash's entries of an image's name: moved there on purpose, or left by a removal cut off midway."""
+    ids = ", ".join("id {id}".format(**item) for item in entries if item["name"] == spec.image)
+    return ["In the trash lies still an image of that name ({}).".format(ids)] if ids else []
 
 
 def _snapshot_in_the_way(spec, item):
