@@ -1,5 +1,5 @@
 # salt-api by TLS on the master's host. It listens on this host alone and lets nobody in until the pillar says whom.
-{% from 'salt_environment/map.jinja' import folder, known with context %}
+{% from 'salt_environment/map.jinja' import known with context %}
 {% from 'salt_environment/daemon.jinja' import daemon with context %}
 {% from 'systems.jinja' import system with context %}
 {% from 'booted.jinja' import booted with context %}
@@ -56,6 +56,6 @@ the certificate of salt-api:
     - require:
         - user: the master's user
 
-{{ daemon('salt-api', folder, '/etc/salt/master.d/60-api.conf', ['salt-api']) }}
+{{ daemon('salt-api', '/etc/salt/master.d/60-api.conf', ['salt-api']) }}
         - service: salt-master
 {% endif %}
