@@ -16,12 +16,12 @@ Description: a package of the lab's tests
 
 
 def package(build, tree, name, version, depends, **scripts):
-    """Make the files below ``tree`` a package in the folder ``build``; ``scripts`` are its maintainer scripts by their names."""
+    """Make the files below ``tree`` a package in the folder ``build``; ``scripts`` are its maintainer scripts, or lists, by their names."""
     (tree / "DEBIAN").mkdir(parents=True)
     (tree / "DEBIAN/control").write_text(CONTROL.format(name=name, version=version, depends=depends))
     for script, text in scripts.items():
         (tree / "DEBIAN" / script).write_text(text)
-        (tree / "DEBIAN" / script).chmod(0o755)
+        (tree / "DEBIAN" / script).chmod(0o755 if text.startswith("#!") else 0o644)
     run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, build / f"{name}_{version}_amd64.deb"], timeout=300)
 
 

@@ -102,7 +102,7 @@ MISTAKES = {
     "postgresql": {"version": "9.4", "source": "compiled", "port": "high"},
 }
 # Salt by its project's packages.
-PACKAGED = {"salt_environment": {"source": "package"}, "salt_master": {"gitfs": {"url": "git://git.example/rbd"}}, "salt_api": {}}
+PACKAGED = {"salt_environment": {"source": "package"}, "salt_master": {"gitfs": {"url": "https://git.example/rbd.git"}}, "salt_api": {}}
 PGDG = {"source": "pgdg", "version": "9.5", "roles": OPTIONS["postgresql"]["roles"], "databases": OPTIONS["postgresql"]["databases"]}
 
 FACTS = {

@@ -128,7 +128,11 @@ def _package(build, name, version):
     depends = "python3, python3-venv"
     if name != "salt-common":
         more = OWNED if name == "salt-master" else ":"
+        daemon = name.partition("-")[2]
         scripts = {"postinst": START.format(name=name, more=more), "prerm": STOP.format(name=name), "postrm": FORGET.format(name=name)}
+        # What a host has there already stays.
+        if daemon != "api":
+            scripts["conffiles"] = f"/etc/salt/{daemon}\n"
         depends = f"salt-common (= {version})"
     if name == "salt-api":
         depends += f", salt-master (= {version})"

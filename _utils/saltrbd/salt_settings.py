@@ -19,6 +19,9 @@ OPENS = {
 # Folders that no file server may show to minions.
 HIDDEN = ("pillar", "tests")
 
+# What Salt takes as the address of a repository, with a name before it or without; a master with another one ends while it starts.
+SCHEMES = re.compile(r"^(\S+ )?((https?|ssh|file)://|[^@:/]+@[^:]+:)")
+
 # ``valid``: Salt's own table {key: type or types}; ``addresses``: this host's; ``is_dir`` tells whether a path is a folder.
 Facts = namedtuple("Facts", "valid addresses is_dir")
 
@@ -93,6 +96,8 @@ def _gitfs(settings):
     found = []
     for remote in settings.get("gitfs_remotes") or []:
         url, options = next(iter(remote.items())) if isinstance(remote, dict) else (remote, [])
+        if not SCHEMES.match(str(url)):
+            found.append("gitfs_remotes names {}, and Salt takes only addresses by https, ssh, http or file.".format(_shown(url)))
         # An environment may have a root of its own.
         inner = _named(options, "saltenv") + [settings.get("gitfs_saltenv")]
         own = [option["root"] for option in options or [] if "root" in option] or [settings.get("gitfs_root")]
@@ -104,14 +109,18 @@ def _gitfs(settings):
 
 
 def _served_by_git(url, top):
-    # An address may hold a password.
-    url = quoted(re.sub("//[^/]*@", "//", str(url)))
+    url = _shown(url)
     if top:
         return "gitfs_remotes names {} with the root {}: every minion could read it.".format(url, top)
     return (
         "gitfs_remotes names {} without a root: every minion could read all of it, also pillar and tests. Name the folder that holds the"
         " states as root; a mountpoint puts it where it shall appear.".format(url)
     )
+
+
+def _shown(url):
+    # It may hold a password.
+    return quoted(re.sub("//[^/]*@", "//", str(url)))
 
 
 def _named(value, key):

@@ -1,5 +1,5 @@
 # Salt, with what its modules need there: Salt's Python cannot see the system's psycopg2. In a virtual environment of its own, or by the project's packages.
-{% from 'salt_environment/map.jinja' import environment, folder, gitfs, known, mistakes, modules, packaged, repository, requirements with context %}
+{% from 'salt_environment/map.jinja' import environment, folder, gitfs, known, mistakes, modules, older, packaged, repository, requirements, there with context %}
 {% from 'systems.jinja' import refuse, refuse_system, say_end, system with context %}
 {% if not system.salt %}
 {{ refuse_system('Salt', 'salt') }}
@@ -46,17 +46,27 @@ Salt's repository:
         Pin-Priority: 1001
     - mode: '0644'
 
-# All that are there go to another version together: each depends on the same one of salt-common.
 Salt's packages:
   pkg.installed:
-    - pkgs:
-        - salt-common: {{ environment.version | string | yaml_dquote }}
-{% for name in ['salt-master', 'salt-minion', 'salt-api'] if salt['pkg.version'](name) %}
-        - {{ name }}: {{ environment.version | string | yaml_dquote }}
-{% endfor %}
+    - pkgs: {{ (['salt-common'] if older else [{'salt-common': environment.version | string}]) | json }}
     - require:
         - pkgrepo: Salt's repository
         - file: /etc/apt/preferences.d/salt-pin-1001
+{% if older %}
+
+# Packages restart their daemons: under this job it would end with them, and apt with it. So they wait for its end. All together, as each depends on the
+# same version of salt-common; then what Salt's modules need, since the Python may be another one.
+Salt's packages in another version after this job:
+  cmd.run:
+    - name: >-
+        systemd-run --quiet --collect --unit=salt-packages --setenv=DEBIAN_FRONTEND=noninteractive --setenv=HOME=/root
+        sh -c "tail --pid=$PPID -f /dev/null;
+        apt-get --yes --quiet --allow-downgrades --option=DPkg::Options::=--force-confold install {{ there | map('regex_replace', '$', '=' ~ environment.version) | join(' ') }}
+        {{ '&& ' ~ folder ~ '/salt-pip --quiet --no-input --disable-pip-version-check install --upgrade ' ~ modules | join(' ') if modules }}
+        && systemctl try-restart {{ there | reject('equalto', 'salt-common') | join(' ') }}"
+    - require:
+        - pkg: Salt's packages
+{% endif %}
 {% if modules %}
 
 # salt-pip puts them beside the packages' own files, where an upgrade leaves them; with another Python they are installed again.

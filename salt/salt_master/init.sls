@@ -1,5 +1,5 @@
 # The master, run by a user of its own; what makes it less safe than this is refused by salt_config.managed.
-{% from 'salt_environment/map.jinja' import before, gitfs, home, known with context %}
+{% from 'salt_environment/map.jinja' import before, gitfs, home, known, packaged with context %}
 {% from 'salt_environment/daemon.jinja' import daemon with context %}
 {% from 'systems.jinja' import system with context %}
 include:
@@ -95,6 +95,10 @@ the master's user:
   salt_config.managed:
     - daemon: master
     - settings: {{ settings | json }}
+{% if packaged %}
+    # As each update of the packages makes it.
+    - user: {{ user }}
+{% endif %}
     - group: {{ user }}
     - mode: '0640'
     - require:

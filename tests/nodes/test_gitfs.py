@@ -1,6 +1,7 @@
 """A master that serves the states and modules of this repository by gitfs, and nothing else of it."""
 
 import json
+import os
 import shutil
 import time
 
@@ -14,7 +15,7 @@ from labkit.home import REPO
 
 pytestmark = pytest.mark.timeout(1800)
 
-URL = "git://127.0.0.1/rbd.git"
+URL = "file:///srv/git/rbd.git"
 CONF = "/etc/salt/master.d/50-site.conf"
 # The branch that is served is not the one that a clone begins with.
 SERVED = "served"
@@ -34,7 +35,7 @@ channel.close()
 
 
 class Repository:
-    """This checkout's files as a repository of two branches, of which a daemon in the node serves a bare copy."""
+    """This checkout's files as a repository of two branches, of which the node has a bare copy."""
 
     def __init__(self, node, work):
         self.work = work
@@ -48,7 +49,6 @@ class Repository:
         self.git("init", "--quiet", "--bare", str(self.bare))
         self.git("push", "--quiet", str(self.bare), "other", SERVED)
         self.git("checkout", "--quiet", SERVED)
-        node.run("systemd-run", "--unit=git", "git", "daemon", "--listen=127.0.0.1", "--base-path=/srv/git", "--export-all")
 
     def git(self, *words):
         return run(["git", *words], cwd=self.work, timeout=60)[1]
@@ -57,8 +57,15 @@ class Repository:
         self.git("add", "--all")
         self.git("-c", "user.name=lab", "-c", "user.email=root@localhost", "commit", "--quiet", f"--message={message}")
 
-    def push(self):
+    def push(self, node):
+        node.run("chown", "-R", "root:", "/srv/git/rbd.git")
         self.git("push", "--quiet", str(self.bare), SERVED)
+        self.give(node)
+
+    @staticmethod
+    def give(node):
+        """Make the bare copy the master's user's."""
+        node.run("chown", "-R", "salt:", "/srv/git/rbd.git")
 
 
 def call(node, *words):
@@ -75,20 +82,22 @@ def host(lab_home, tmp_path_factory):
         node.run("apt-get", "--yes", "--quiet", "--quiet", "install", "git")
         found.repository = Repository(node, tmp_path_factory.mktemp("repository") / "work")
         found.wanted = {
-            "salt_environment": {"build_packages": []},
+            "salt_environment": {"version": os.environ["RBD_LAB_SALT"], "build_packages": []},
             "salt_master": {"gitfs": {"url": URL, "ref": SERVED}, "interface": "127.0.0.1"},
             "salt_minion": {"master": "127.0.0.1"},
         }
         found.pillar(found.wanted)
         found.runs = [found.apply("salt_master,salt_minion", test=True), found.apply("salt_master,salt_minion")]
+        # Git reads no repository of somebody else's.
+        found.repository.give(node)
         # From here on the files are the master's.
         node.run("rm", "-r", "/etc/salt/minion", "/srv/states", "/var/cache/salt/minion")
         node.write("/root/ask.py", ASK)
+        node.run("systemctl", "restart", "salt-master", "salt-minion")
         deadline = time.monotonic() + 120
         while node.name not in node.run("/usr/local/bin/salt-key", "--list=unaccepted")[1]:
             assert time.monotonic() < deadline
-            node.run("systemctl", "restart", "salt-minion")
-            time.sleep(5)
+            time.sleep(1)
         node.run("/usr/local/bin/salt-key", "--yes", f"--accept={node.name}")
         yield found
 
@@ -126,7 +135,7 @@ def test_a_new_commit_is_served(host):
     (host.repository.work / "salt/new.sls").write_text("{}\n")
     (host.repository.work / "_modules/rbd_new.py").write_text('def answer():\n    """Answer."""\n    return 42\n')
     host.repository.commit("new")
-    host.repository.push()
+    host.repository.push(host.node)
     host.node.run("/usr/local/bin/salt-run", "fileserver.update", timeout=120)
     assert "new.sls" in call(host.node, "cp.list_master")
     assert call(host.node, "saltutil.sync_modules") == ["modules.rbd_new"]

@@ -73,6 +73,9 @@ URL = "https://git.example/rbd.git"
         ([{URL: [{"root": "/salt/../tests/unit/"}]}], {}, ["with the root tests"]),
         ([{URL: [{"root": "salt"}, {"saltenv": [{"dev": [{"root": "pillar"}]}]}]}], {}, ["with the root pillar"]),
         ([{URL: [{"root": "salt"}]}], {"gitfs_saltenv": [{"dev": [{"ref": "dev"}, {"root": ""}]}]}, ["without a root"]),
+        ([{"git@git.example:rbd.git": [{"root": "salt"}]}, {"file:///srv/rbd.git": [{"root": "salt"}]}], {}, []),
+        ([{"git://git.example/rbd.git": [{"root": "salt"}]}], {}, ["only addresses by https, ssh, http or file"]),
+        ([{"/srv/rbd.git": [{"root": "salt"}]}], {}, ["only addresses by https, ssh, http or file"]),
         (["https://me:hunter2@git.example/rbd.git"], {}, [f"'{URL}' without a root"]),
     ],
 )
