@@ -28,7 +28,9 @@ Facts = namedtuple("Facts", "valid addresses is_dir")
 
 def mistakes(daemon, settings, facts):
     """Return one sentence for each setting with which a ``master`` or ``minion`` must not run."""
-    found = [_wrong_type(key, value, facts.valid[key]) for key, value in sorted(settings.items()) if key in facts.valid]
+    nameless = [key for key in settings if not isinstance(key, str)]
+    found = ["{} is no name of a setting; put it in quotes.".format(quoted(key)) for key in sorted(nameless, key=quoted)]
+    found += [_wrong_type(key, settings[key], facts.valid[key]) for key in sorted(set(settings) & set(facts.valid))]
     if daemon == "master" and not any(found):
         found += _open(settings) + _interface(settings, facts) + _roots(settings, facts) + _gitfs(settings)
     return [sentence for sentence in found if sentence]
@@ -74,7 +76,14 @@ def _interface(settings, facts):
 
 
 def _roots(settings, facts):
-    found = []
+    found = [
+        "{}:{} must be a list of folders, not {}.".format(key, _shown(name), quoted(paths))
+        for key in ("file_roots", "pillar_roots")
+        for name, paths in (settings.get(key) or {}).items()
+        if not isinstance(paths, (list, tuple)) or not all(isinstance(path, str) for path in paths)
+    ]
+    if found:
+        return found
     served = _paths(settings.get("file_roots"))
     secret = _paths(settings.get("pillar_roots"))
     for key, paths in (("file_roots", served), ("pillar_roots", secret)):
@@ -95,12 +104,12 @@ def _gitfs(settings):
         return []
     found = []
     for remote in settings.get("gitfs_remotes") or []:
-        url, options = next(iter(remote.items())) if isinstance(remote, dict) else (remote, [])
+        url, options = next(iter(remote.items()), (None, [])) if isinstance(remote, dict) else (remote, [])
         if not SCHEMES.match(str(url)):
-            found.append("gitfs_remotes names {}, and Salt takes only addresses by https, ssh, http or file.".format(_shown(url)))
+            found.append("gitfs_remotes names {}, and Salt takes only addresses by https, ssh, http or file.".format(_address(url)))
         # An environment may have a root of its own.
         inner = _named(options, "saltenv") + [settings.get("gitfs_saltenv")]
-        own = [option["root"] for option in options or [] if "root" in option] or [settings.get("gitfs_root")]
+        own = [option["root"] for option in options or [] if isinstance(option, dict) and "root" in option] or [settings.get("gitfs_root")]
         for root in own + _named(inner, "root"):
             top = os.path.normpath("/" + str(root or "")).strip("/").split("/")[0]
             if not top or top in HIDDEN:
@@ -109,7 +118,7 @@ def _gitfs(settings):
 
 
 def _served_by_git(url, top):
-    url = _shown(url)
+    url = _address(url)
     if top:
         return "gitfs_remotes names {} with the root {}: every minion could read it.".format(url, top)
     return (
@@ -118,7 +127,7 @@ def _served_by_git(url, top):
     )
 
 
-def _shown(url):
+def _address(url):
     # It may hold a password.
     return quoted(re.sub("//[^/]*@", "//", str(url)))
 
@@ -130,6 +139,10 @@ def _named(value, key):
     if isinstance(value, (list, tuple)):
         return [item for inner in value for item in _named(inner, key)]
     return []
+
+
+def _shown(name):
+    return name if isinstance(name, str) else quoted(name)
 
 
 def _paths(roots):

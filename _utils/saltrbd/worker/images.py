@@ -4,6 +4,7 @@ import re
 
 import rados
 import rbd
+import trash
 from session import WorkerError, describe
 
 FEATURES = {
@@ -257,10 +258,7 @@ def _take_back(session, pool, namespace, image, image_id):
     """
     place = "there"
     try:
-        with session.image(pool, namespace, image) as handle:
-            if handle.id() != image_id:
-                return "there: another image has its name by now"
-        rbd.RBD().trash_move(session.ioctx(pool, namespace), image, 0)
+        trash.move(session, pool, namespace, image, image_id)
         place = "in the trash"
         rbd.RBD().trash_remove(session.ioctx(pool, namespace), image_id, True)
     except (rbd.Error, rados.Error, WorkerError) as error:
@@ -350,11 +348,6 @@ def _rebuild(handle, report, fraction):
     handle.rebuild_object_map()
 
 
-def image_remove(session, report, pool, namespace, image, snapshot=""):
-    """Remove the image at once, without the trash."""
-    rbd.RBD().remove(session.ioctx(pool, namespace), image, on_progress=lambda done, total: report(done / max(total, 1)))
-
-
 OPERATIONS = {
     "image_list": image_list,
     "image_info": image_info,
@@ -366,5 +359,4 @@ OPERATIONS = {
     "image_config": image_config,
     "config_keys": config_keys,
     "image_rebuild_object_map": image_rebuild_object_map,
-    "image_remove": image_remove,
 }
