@@ -99,6 +99,7 @@ MISTAKES = {
     "rbd": {"volumes": {"data": {"size": "much", "mount": "here"}}},
     "diamond": {"source": "git", "collectors": {"RbdCollector": {}}},
     "salt_environment": {"version": "3005.1", "source": "source"},
+    "salt_master": {"gitfs": {"ref": "v1"}},
     "postgresql": {"version": "9.4", "source": "compiled", "port": "high"},
 }
 # Salt by its project's packages.
