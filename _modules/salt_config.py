@@ -22,7 +22,8 @@ def check(daemon, settings):
     Return one sentence for each setting with which a ``master`` or ``minion`` must not run; an empty list where there is none.
 
     Checked are the types that Salt wants; for a master also that its interface is an address of this host, that its folders are
-    there, that no folder served to minions holds ``pillar`` or ``tests``, and that nobody is let in unasked (auto_accept, open_mode,
+    there, that no folder served to minions holds ``pillar`` or ``tests``, that of a git repository only a named folder is served and by
+    an address that Salt takes, and that nobody is let in unasked (auto_accept, open_mode,
     permissive_pki_access). Raises InvalidArgument where ``daemon`` is neither.
 
     CLI Example:

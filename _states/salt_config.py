@@ -34,7 +34,8 @@ def managed(name, daemon, settings, user="root", group="root", mode="0640"):
         A mapping of Salt's own settings. Their values are shown neither in changes nor in comments.
 
     Refused with every reason: values of a wrong type; for a master also an interface that this host has not, folders that are not
-    there, file_roots from which minions could read ``pillar`` or ``tests``, and auto_accept, open_mode, permissive_pki_access.
+    there, file_roots and gitfs_remotes from which minions could read ``pillar`` or ``tests``, and auto_accept, open_mode,
+    permissive_pki_access.
     """
     mistakes = __salt__["salt_config.check"](daemon, settings)
     if mistakes:

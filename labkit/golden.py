@@ -79,6 +79,7 @@ OPTIONS = {
         "interface": "192.168.0.10",
         "pillar_roots": ["/srv/one", "/srv/two"],
         "settings": {"worker_threads": 8},
+        "gitfs": {"url": "https://git.example/rbd.git", "ref": "v1"},
     },
     "salt_minion": {"master": ["one", "two"], "settings": {"log_level": "info"}},
     "salt_api": {"certificate": "/etc/ssl/api.pem", "key": "/etc/ssl/api.key", "clients": ["local", "runner"]},
@@ -97,9 +98,12 @@ MISTAKES = {
     "ceph": {"fsid": "7d3f2c1e-4b7a-4c0e-9a3d-5f1f0b6f2a10", "monitor": []},
     "rbd": {"volumes": {"data": {"size": "much", "mount": "here"}}},
     "diamond": {"source": "git", "collectors": {"RbdCollector": {}}},
-    "salt_environment": {"version": "3005.1"},
+    "salt_environment": {"version": "3005.1", "source": "source"},
+    "salt_master": {"gitfs": {"ref": "v1"}},
     "postgresql": {"version": "9.4", "source": "compiled", "port": "high"},
 }
+# Salt by its project's packages.
+PACKAGED = {"salt_environment": {"source": "package"}, "salt_master": {"gitfs": {"url": "https://git.example/rbd.git"}}, "salt_api": {}}
 PGDG = {"source": "pgdg", "version": "9.5", "roles": OPTIONS["postgresql"]["roles"], "databases": OPTIONS["postgresql"]["databases"]}
 
 FACTS = {
@@ -107,11 +111,14 @@ FACTS = {
     "file.find": lambda path, **_: [],
     "kmod.available": list,
     "kmod.lsmod": list,
+    "pkg.version": lambda name: "",
     "service.offline": lambda: False,
     "user.info": lambda name: {},
 }
 # A node to which the states were applied before.
 APPLIED = {"file.file_exists": lambda path: path.endswith((".service", ".path")), "user.info": lambda name: {"home": f"/opt/{name}"}}
+# One that has some of Salt's packages, in an older version.
+PACKAGES = {**APPLIED, "pkg.version": lambda name: "3008.2" if name in ("salt-common", "salt-minion") else ""}
 # One that has been something else before.
 OTHER_FACTS = {
     "file.file_exists": lambda path: True,
@@ -133,6 +140,7 @@ def cases(system, example):
         "image": Case(example, {**APPLIED, "service.offline": lambda: True}),
         "options": Case(OPTIONS, OTHER_FACTS),
         "mistakes": Case(MISTAKES),
+        "Salt's packages": Case(PACKAGED, PACKAGES, only="salt_"),
         "pgdg 9.5": Case({"postgresql": PGDG}, only="postgresql"),
         "distribution": Case({"postgresql": {"source": "distribution", "version": packaged or "15"}}, only="postgresql"),
     }

@@ -28,7 +28,7 @@ CEPH = (
 )
 POSTGRESQL = "postgresql postgresql-contrib postgresql-client openssl xz-utils"
 GRAPHITE = "graphite-carbon python3-whisper"
-TOOLS = "curl jq"
+TOOLS = "curl jq git"
 # Packages of the RHEL family, made and installed.
 RPM = "dnf rpm createrepo-c"
 OFFERED = f"{CEPH} {POSTGRESQL} {GRAPHITE} {RPM} {TOOLS}".split()
@@ -39,8 +39,8 @@ DIAMOND_NEEDS = json.loads(DIAMOND.read_text())
 
 # Each list is resolved by itself, as no two versions of Salt go together. Salt's API is a server of CherryPy's.
 WHEELS = [
-    [f"salt=={SALT}", *extra("postgresql"), "cherrypy", *DIAMOND_NEEDS["requirements"], DIAMOND_NEEDS["converter"]],
-    [f"salt=={OTHER_SALT}", *extra("postgresql")],
+    [f"salt=={SALT}", *extra("postgresql"), *extra("gitfs"), "cherrypy", *DIAMOND_NEEDS["requirements"], DIAMOND_NEEDS["converter"]],
+    [f"salt=={OTHER_SALT}", *extra("postgresql"), *extra("gitfs")],
 ]
 
 # Where the nodes see the two.
@@ -102,7 +102,7 @@ def _make_wheels(folder, venv):
     folder.mkdir()
     constraints = folder / "constraints.txt"
     constraints.write_text(BUILD_CONSTRAINT + "\n")
-    argv = [venv / "bin/pip", "--disable-pip-version-check", "--quiet", "--no-input", "wheel", "--wheel-dir", folder]
+    argv = [venv / "bin/pip", "--disable-pip-version-check", "--quiet", "--no-input", "wheel", "--use-pep517", "--wheel-dir", folder]
     for wheels in WHEELS:
         run([*argv, *wheels], timeout=1200, env=clean_environment(PIP_CONSTRAINT=str(constraints)))
     # Its source release, as the nodes fetch it.

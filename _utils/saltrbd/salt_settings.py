@@ -5,6 +5,7 @@ Pure: the facts about this host come in.
 
 import ipaddress
 import os
+import re
 from collections import namedtuple
 
 from saltrbd.errors import quoted
@@ -18,6 +19,9 @@ OPENS = {
 # Folders that no file server may show to minions.
 HIDDEN = ("pillar", "tests")
 
+# What Salt takes as the address of a repository, with a name before it or without; a master with another one ends while it starts.
+SCHEMES = re.compile(r"^(\S+ )?((https?|ssh|file)://|[^@:/]+@[^:]+:)")
+
 # ``valid``: Salt's own table {key: type or types}; ``addresses``: this host's; ``is_dir`` tells whether a path is a folder.
 Facts = namedtuple("Facts", "valid addresses is_dir")
 
@@ -28,7 +32,7 @@ def mistakes(daemon, settings, facts):
     found = ["{} is no name of a setting; put it in quotes.".format(quoted(key)) for key in sorted(nameless, key=quoted)]
     found += [_wrong_type(key, settings[key], facts.valid[key]) for key in sorted(set(settings) & set(facts.valid))]
     if daemon == "master" and not any(found):
-        found += _open(settings) + _interface(settings, facts) + _roots(settings, facts)
+        found += _open(settings) + _interface(settings, facts) + _roots(settings, facts) + _gitfs(settings)
     return [sentence for sentence in found if sentence]
 
 
@@ -92,6 +96,49 @@ def _roots(settings, facts):
             if facts.is_dir(os.path.join(root, name)):
                 found.append("file_roots names {}: every minion could read what is in its folder {}.".format(root, name))
     return found
+
+
+def _gitfs(settings):
+    """A repository's folders cannot be looked at before it is fetched: what is served must be named, so that nothing beside it is."""
+    if not {"git", "gitfs"} & set(settings.get("fileserver_backend") or []):
+        return []
+    found = []
+    for remote in settings.get("gitfs_remotes") or []:
+        url, options = next(iter(remote.items()), (None, [])) if isinstance(remote, dict) else (remote, [])
+        if not SCHEMES.match(str(url)):
+            found.append("gitfs_remotes names {}, and Salt takes only addresses by https, ssh, http or file.".format(_address(url)))
+        # An environment may have a root of its own.
+        inner = _named(options, "saltenv") + [settings.get("gitfs_saltenv")]
+        own = [option["root"] for option in options or [] if isinstance(option, dict) and "root" in option] or [settings.get("gitfs_root")]
+        for root in own + _named(inner, "root"):
+            top = os.path.normpath("/" + str(root or "")).strip("/").split("/")[0]
+            if not top or top in HIDDEN:
+                found.append(_served_by_git(url, top))
+    return found
+
+
+def _served_by_git(url, top):
+    url = _address(url)
+    if top:
+        return "gitfs_remotes names {} with the root {}: every minion could read it.".format(url, top)
+    return (
+        "gitfs_remotes names {} without a root: every minion could read all of it, also pillar and tests. Name the folder that holds the"
+        " states as root; a mountpoint puts it where it shall appear.".format(url)
+    )
+
+
+def _address(url):
+    # It may hold a password.
+    return quoted(re.sub("//[^/]*@", "//", str(url)))
+
+
+def _named(value, key):
+    """Return all values under a key, however deep."""
+    if isinstance(value, dict):
+        return [item for name, inner in value.items() for item in ([inner] if name == key else _named(inner, key))]
+    if isinstance(value, (list, tuple)):
+        return [item for inner in value for item in _named(inner, key)]
+    return []
 
 
 def _shown(name):

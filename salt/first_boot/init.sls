@@ -1,9 +1,10 @@
 # For an image: what is one host's alone, such as its keys, is not in it, but made when it boots for the first time, before what needs it.
 {% from 'booted.jinja' import booted with context %}
+{% from 'salt_environment/map.jinja' import commands_in with context %}
 {% from 'postgresql/layout.jinja' import pg with context %}
 {% set unit = 'salt-first-boot.service' %}
 {% set roots = (pillar.get('salt_master') or {}).get('pillar_roots', ['/srv/pillar']) %}
-{% set call = '/usr/local/bin/salt-call --local --retcode-passthrough --state-output=changes --pillar-root=' ~ roots[0] %}
+{% set call = commands_in ~ '/salt-call --local --retcode-passthrough --state-output=changes --pillar-root=' ~ roots[0] %}
 {% set database = 'postgresql' in pillar and not pg.mistakes %}
 {% if not booted %}
 /etc/systemd/system/{{ unit }}:

@@ -1,5 +1,5 @@
 # salt-api by TLS on the master's host. It listens on this host alone and lets nobody in until the pillar says whom.
-{% from 'salt_environment/map.jinja' import folder, known with context %}
+{% from 'salt_environment/map.jinja' import known, packaged with context %}
 {% from 'salt_environment/daemon.jinja' import daemon with context %}
 {% from 'systems.jinja' import system with context %}
 {% from 'booted.jinja' import booted with context %}
@@ -51,11 +51,15 @@ the certificate of salt-api:
   salt_config.managed:
     - daemon: master
     - settings: {{ settings | json }}
+{% if packaged %}
+    # As each update of the packages makes it.
+    - user: {{ user }}
+{% endif %}
     - group: {{ user }}
     - mode: '0640'
     - require:
         - user: the master's user
 
-{{ daemon('salt-api', folder, '/etc/salt/master.d/60-api.conf', ['salt-api']) }}
+{{ daemon('salt-api', '/etc/salt/master.d/60-api.conf', ['salt-api']) }}
         - service: salt-master
 {% endif %}

@@ -1,5 +1,5 @@
 # The master, run by a user of its own; what makes it less safe than this is refused by salt_config.managed.
-{% from 'salt_environment/map.jinja' import folder, known with context %}
+{% from 'salt_environment/map.jinja' import before, gitfs, home, known, packaged with context %}
 {% from 'salt_environment/daemon.jinja' import daemon with context %}
 {% from 'systems.jinja' import system with context %}
 include:
@@ -8,10 +8,11 @@ include:
 {% set master = pillar.get('salt_master') or {} %}
 {% set user = master.get('user', 'salt') %}
 {% set pillar_roots = master.get('pillar_roots', ['/srv/pillar']) %}
+{% set roots = master.get('file_roots', [] if gitfs else ['/srv/salt']) %}
 {% set settings = {
   'user': user,
   'interface': master.get('interface', '0.0.0.0'),
-  'file_roots': {'base': master.get('file_roots', ['/srv/salt'])},
+  'file_roots': {'base': roots},
   'pillar_roots': {'base': pillar_roots},
   'file_ignore_glob': ['*.pyc'],
   'auto_accept': False,
@@ -26,6 +27,21 @@ include:
   'rotate_aes_key': True,
   'log_level_logfile': 'warning',
 } %}
+{% if gitfs %}
+{# Only these folders of the repository are served, and only of one branch. Git knows salt/_modules and the like as links, which gitfs does not follow to
+   folders: each is a remote of its own. #}
+{% set remotes = [{gitfs.url: [{'name': 'states'}, {'root': 'salt'}]}] %}
+{% for name in ['_modules', '_states', '_utils'] %}
+{% do remotes.append({gitfs.url: [{'name': name}, {'root': name}, {'mountpoint': 'salt://' ~ name}]}) %}
+{% endfor %}
+{% do settings.update({
+  'fileserver_backend': (['roots'] if roots else []) + ['gitfs'],
+  'gitfs_provider': 'gitpython',
+  'gitfs_remotes': remotes,
+  'gitfs_base': gitfs.get('ref', 'main'),
+  'gitfs_saltenv_whitelist': ['base'],
+}) %}
+{% endif %}
 {% do settings.update(master.get('settings') or {}) %}
 
 the master's user:
@@ -33,17 +49,19 @@ the master's user:
     - name: {{ user }}
     - system: True
     - usergroup: True
-    - home: /var/lib/salt
+    - home: {{ home }}
     - createhome: False
     - shell: /usr/sbin/nologin
+{% if before %}
+    - require_in: {{ [before] | json }}
+{% endif %}
 
 # The master's user passes through these; what is secret in them is closed by itself.
 {% for path in ['/etc/salt', '/etc/salt/pki'] %}
 {{ path }}:
   file.directory:
     - mode: '0755'
-    - require_in:
-        - service: salt-master
+    - require_in: {{ [before or {'service': 'salt-master'}] | json }}
 {% endfor %}
 
 {% for path, mode in [('/etc/salt/pki/master', '0700'), ('/var/cache/salt/master', '0750'), ('/var/log/salt', '0750')] %}
@@ -55,8 +73,7 @@ the master's user:
     - makedirs: True
     - require:
         - user: the master's user
-    - require_in:
-        - service: salt-master
+    - require_in: {{ [before or {'service': 'salt-master'}] | json }}
 {% endfor %}
 
 # Secrets may stand in it: nobody but root and the master reads it.
@@ -78,10 +95,14 @@ the master's user:
   salt_config.managed:
     - daemon: master
     - settings: {{ settings | json }}
+{% if packaged %}
+    # As each update of the packages makes it.
+    - user: {{ user }}
+{% endif %}
     - group: {{ user }}
     - mode: '0640'
     - require:
         - user: the master's user
 
-{{ daemon('salt-master', folder, '/etc/salt/master.d/50-site.conf', ['salt', 'salt-key', 'salt-master', 'salt-run']) }}
+{{ daemon('salt-master', '/etc/salt/master.d/50-site.conf', ['salt', 'salt-key', 'salt-master', 'salt-run']) }}
 {% endif %}

@@ -1,5 +1,5 @@
 # The minion: in Salt's own environment, with its configuration checked before it is written.
-{% from 'salt_environment/map.jinja' import folder, known with context %}
+{% from 'salt_environment/map.jinja' import before, known with context %}
 {% from 'salt_environment/daemon.jinja' import daemon with context %}
 {% from 'systems.jinja' import system with context %}
 include:
@@ -25,6 +25,9 @@ include:
   file.directory:
     - mode: '0700'
     - makedirs: True
+{% if before %}
+    - require_in: {{ [before] | json }}
+{% endif %}
 
-{{ daemon('salt-minion', folder, '/etc/salt/minion.d/50-site.conf', ['salt-minion', 'salt-call']) }}
+{{ daemon('salt-minion', '/etc/salt/minion.d/50-site.conf', ['salt-minion', 'salt-call']) }}
 {% endif %}

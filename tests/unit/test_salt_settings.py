@@ -58,5 +58,43 @@ def test_mistakes(daemon, settings, reasons):
         assert reason in sentence
 
 
+URL = "https://git.example/rbd.git"
+
+
+@pytest.mark.parametrize(
+    "remotes, more, reasons",
+    [
+        ([{URL: [{"root": "salt"}]}], {}, []),
+        ([{URL: [{"name": "states"}, {"root": "salt"}]}, {URL: [{"root": "_modules"}, {"mountpoint": "salt://_modules"}]}], {}, []),
+        ([URL], {"gitfs_root": "salt"}, []),
+        ([{URL: [{"root": "pillars"}]}], {}, []),
+        ([URL], {}, [f"'{URL}' without a root"]),
+        ([{URL: None}], {}, ["without a root"]),
+        ([{URL: [{"mountpoint": "salt://here"}]}], {}, ["without a root"]),
+        ([{URL: [{"root": ""}]}], {"gitfs_root": "salt"}, ["without a root"]),
+        ([{URL: [{"root": "salt/.."}]}], {}, ["without a root"]),
+        ([{URL: [{"root": "salt"}]}, URL], {}, ["without a root"]),
+        ([{URL: [{"root": "pillar"}]}], {}, ["with the root pillar"]),
+        ([{URL: [{"root": "/salt/../tests/unit/"}]}], {}, ["with the root tests"]),
+        ([{URL: [{"root": "salt"}, {"saltenv": [{"dev": [{"root": "pillar"}]}]}]}], {}, ["with the root pillar"]),
+        ([{URL: [{"root": "salt"}]}], {"gitfs_saltenv": [{"dev": [{"ref": "dev"}, {"root": ""}]}]}, ["without a root"]),
+        ([{"git@git.example:rbd.git": [{"root": "salt"}]}, {"file:///srv/rbd.git": [{"root": "salt"}]}], {}, []),
+        ([{"git://git.example/rbd.git": [{"root": "salt"}]}], {}, ["only addresses by https, ssh, http or file"]),
+        ([{}], {"gitfs_root": "salt"}, ["only addresses by"]),
+        ([{URL: ["root", {"root": "salt"}]}, {URL: {"root": "salt"}}], {}, ["without a root"]),
+        ([{"/srv/rbd.git": [{"root": "salt"}]}], {}, ["only addresses by https, ssh, http or file"]),
+        (["https://me:hunter2@git.example/rbd.git"], {}, [f"'{URL}' without a root"]),
+    ],
+)
+def test_gitfs(remotes, more, reasons):
+    settings = {"fileserver_backend": ["roots", "gitfs"], "gitfs_remotes": remotes, **more}
+    found = mistakes("master", settings, FACTS)
+    assert len(found) == len(reasons), found
+    for reason, sentence in zip(reasons, found):
+        assert reason in sentence
+    # What is not in use is not looked at.
+    assert mistakes("master", {**settings, "fileserver_backend": ["roots"]}, FACTS) == []
+
+
 def test_a_secret_is_not_shown():
     assert "hunter2" not in " ".join(mistakes("master", {"worker_threads": "hunter2"}, FACTS))
