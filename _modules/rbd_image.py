@@ -7,7 +7,8 @@ Busy, PermissionDenied, CephTimeout (after ``rbd:timeout`` seconds, 30 by defaul
 more.
 """
 
-from saltrbd import client, device, device_find, errors, features, image, lineage, owner, settings, spec
+from saltrbd import client, device, device_find, duration, errors, features, image, lineage, owner, settings, spec
+from saltrbd import purge as purges
 from saltrbd.errors import ImageNotFound, InvalidArgument
 
 __virtualname__ = "rbd_image"
@@ -282,33 +283,60 @@ def _refuse(name, **how):
 
 def trash(name, delay=0):
     """
-    Move an image to the trash, where it cannot be purged for ``delay`` seconds. Raises Refused while it has clones, users
-    or locks.
+    Move an image to the trash, where it cannot be purged for ``delay``: seconds, or text such as ``12h`` or ``7d``. Raises Refused while
+    it has clones, users or locks.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' rbd_image.trash rbd/db delay=86400
+        salt '*' rbd_image.trash rbd/db delay=7d
     """
-    if isinstance(delay, bool) or not isinstance(delay, int) or not 0 <= delay < 2**31:
-        raise InvalidArgument("The delay must be seconds, 0 or more, not {}.".format(errors.quoted(delay)))
+    seconds = duration.parse(delay)
     _refuse(name, trash=True)
-    _ceph().call("trash_move", _spec(name), delay=delay)
+    _ceph().call("trash_move", _spec(name), delay=seconds)
     return True
 
 
-def trash_list(pool=None, namespace=None):
+def trash_list(pool=None, namespace=None, facts=False):
     """
-    Return what lies in the trash of a pool and namespace: name, id, deleted and kept_until (seconds since 1970).
+    Return what lies in the trash of a pool and namespace: name, id, source (who put it there: USER, MIRRORING, MIGRATION, or REMOVING for a
+    removal that was cut off), deleted and kept_until (seconds since 1970).
+
+    ``facts`` adds those of each image, with children and users; None for one of which a removal has begun.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' rbd_image.trash_list
+        salt '*' rbd_image.trash_list tenx-k8s facts=True
     """
-    return _ceph().call("trash_list", **_where(pool, namespace))
+    where = _where(pool, namespace)
+    return purges.read(_ceph(), where) if facts else _ceph().call("trash_list", **where)
+
+
+def purge(name, ids=None, early=None):
+    """
+    Remove what lies in the trash past its time, and return it: ``{id: name}``. The data is gone then.
+
+    name
+        ``pool`` or ``pool/namespace``.
+    ids
+        Only these; all of it where none are given.
+    early
+        List of ids that go although the trash is to keep them still.
+
+    Raises Refused with everything that is in the way of any of them: snapshots, clones, users, locks. Then nothing was removed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.purge tenx-k8s
+        salt '*' rbd_image.purge tenx-k8s early='[10379aa3159c]'
+    """
+    return purges.carry_out(_ceph(), spec.parse_place(name), purges.desired(None, early, False, ids))
 
 
 def trashed(name):

@@ -11,6 +11,9 @@ Call = namedtuple("Call", "doing writes long")
 CALLS = {
     "cluster_info": Call("asking for the cluster's settings", False, False),
     "namespace_list": Call("listing the namespaces of", False, False),
+    "namespace_info": Call("reading the namespace", False, False),
+    "namespace_create": Call("creating the namespace", True, False),
+    "namespace_remove": Call("removing the namespace", True, False),
     "image_list": Call("listing the images of", False, False),
     "image_info": Call("reading the image", False, False),
     "image_users": Call("asking who uses the image", False, False),
@@ -31,6 +34,7 @@ CALLS = {
     "trash_list": Call("listing the trash of", False, False),
     "trash_move": Call("moving the image to the trash", True, False),
     "trash_restore": Call("restoring the image from the trash", True, False),
+    "trash_remove": Call("removing from the trash the image", True, True),
     "snapshot_create": Call("creating the snapshot", True, False),
     "snapshot_remove": Call("removing the snapshot", True, True),
     "snapshot_protect": Call("protecting the snapshot", True, False),

@@ -329,7 +329,10 @@ class Client:
 
 def _place(flight):
     """The arguments of image_info for the image that a lost write was about."""
-    return dict({key: flight.args.get(key, "") for key in ("pool", "namespace", "image")}, users=True)
+    place = dict({key: flight.args.get(key, "") for key in ("pool", "namespace", "image")}, users=True)
+    if flight.op == "trash_remove":  # in the trash it is the id that counts: the name may be another image's
+        place["image_id"] = flight.args["image_id"]
+    return place
 
 
 def _lost(flight, again):

@@ -54,7 +54,8 @@ def read(section, settings, exists=None):
     declare. Raises :class:`InvalidPillar` with every mistake in one message.
     """
     reader = _Reader(settings)
-    section = reader.mapping("rbd", section, _LIMITS | {"volumes", "clones"})
+    section = reader.mapping("rbd", section, _LIMITS | {"namespaces", "volumes", "clones"})
+    _namespaces(reader, section)
     entries = []
     for kind, keys in (("volumes", VOLUME_KEYS), ("clones", CLONE_KEYS)):
         for name, declared in reader.mapping("rbd:" + kind, section.get(kind)).items():
@@ -67,6 +68,20 @@ def read(section, settings, exists=None):
         raise InvalidPillar("The pillar makes no sense, so nothing was touched. {}.".format(". ".join(reader.mistakes)))
     _level(entries)
     return entries
+
+
+def namespaces(section, settings):
+    """Return the namespaces that ``section`` declares, as specs without an image; its mistakes are :func:`read`'s."""
+    return _namespaces(_Reader(settings), section if isinstance(section, dict) else {})
+
+
+def _namespaces(reader, section):
+    declared = section.get("namespaces")
+    if declared is not None and not isinstance(declared, list):
+        reader.wrong("rbd:namespaces", "must be a list of pool/namespace, not {}".format(quoted(declared)))
+        declared = None
+    found = [reader.attempt("rbd:namespaces", specs.parse_namespace, name, reader.settings.pool) for name in declared or ()]
+    return sorted(set(found) - {None})
 
 
 def _entry(reader, where, name, declared, is_clone):

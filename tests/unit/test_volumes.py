@@ -52,6 +52,9 @@ def test_the_example():
     [
         (["a"], "rbd: must be a mapping, not ['a']"),
         ({"volume": {}}, "rbd: unknown key 'volume'"),
+        ({"namespaces": "rbd/n"}, "rbd:namespaces: must be a list of pool/namespace, not 'rbd/n'"),
+        ({"namespaces": [5]}, "rbd:namespaces: A pool or namespace must be named as text, pool[/namespace], not 5"),
+        ({"namespaces": ["a/b/c"]}, "rbd:namespaces: The namespace in 'a/b/c' 'b/c' holds '/'"),
         ({"volumes": ["a"]}, "rbd:volumes: must be a mapping, not ['a']"),
         ({"volumes": {"a": "1G"}}, "rbd:volumes:a: must be a mapping, not '1G'"),
         ({"volumes": {"a": None}}, "rbd:volumes:a: has no size"),
@@ -125,6 +128,14 @@ def test_the_example():
 )
 def test_mistakes(section, words):
     assert words in mistakes(section)
+
+
+def test_namespaces():
+    section = {"namespaces": ["q/n", "m", "rbd/m"]}
+    assert read(section) == []
+    assert [str(place) for place in volumes.namespaces(section, CHOSEN)] == ["q/n", "rbd/m"]
+    for nothing in (None, {}, {"namespaces": None}, {"namespaces": []}):
+        assert volumes.namespaces(nothing, CHOSEN) == []
 
 
 def test_every_mistake_in_one_message():

@@ -4,7 +4,7 @@ import re
 
 import rados
 import rbd
-from session import WorkerError, describe
+from session import WorkerError, describe, seconds
 
 FEATURES = {
     "layering": 1,
@@ -79,9 +79,9 @@ def _read(session, context, handle, children, users):
         "parent": _parent(session, handle),
         "metadata": {key: value for key, value in metadata.items() if not key.startswith(_CONFIG)},
         "config": {key[len(_CONFIG) :]: value for key, value in metadata.items() if key.startswith(_CONFIG)},
-        "created": int(handle.create_timestamp().timestamp()),
+        "created": seconds(handle.create_timestamp()),
         # librbd keeps it to the minute (rbd_mtime_update_interval); krbd does not keep it.
-        "modified": int(handle.modify_timestamp().timestamp()),
+        "modified": seconds(handle.modify_timestamp()),
     }
     facts["clone_format"] = None
     if facts["parent"]:
@@ -153,7 +153,7 @@ def _snapshot(handle, item):
         "size": item["size"],
         "type": kind,
         "protected": kind == "user" and handle.is_protected_snap(item["name"]),
-        "created": int(handle.get_snap_timestamp(item["id"]).timestamp()),
+        "created": seconds(handle.get_snap_timestamp(item["id"])),
         "original_name": item["trash"]["original_name"] if kind == "trash" and "trash" in item else None,
     }
 
