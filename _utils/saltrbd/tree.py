@@ -4,7 +4,7 @@ import glob
 
 
 def layout(entries, namespaces=()):
-    """Return ``{"namespaces": [...], "images": [...], "clones": [...], "devices": [...], "filesystems": [...], "mounts": [...], "snapshots": [...]}``.
+    """Return ``{"namespaces": [...], ...}``: lists for namespaces, images, clones, devices, filesystems, mounts and snapshots.
 
     Each item has ``id``, ``function`` (the state), ``arguments`` and ``require`` (a list of {state module: id}). A clone
     comes after its parent's snapshot, a snapshot after the mount that it freezes. Snapshots of images without a mount

@@ -79,10 +79,14 @@ ALL_AWAY = """
 its clone:
   rbd_image.absent:
     - name: {place}/c
+the clone for good:
+  rbd_image.purged:
+    - name: {place}
+    - images: [c]
 its volume:
   rbd_image.absent:
     - name: {place}/a
-for good:
+all for good:
   rbd_image.purged:
     - name: {place}
 tenant:
@@ -97,10 +101,10 @@ def test_states_that_follow_each_other_are_predicted(place, state_run, rbd_cli):
         if text.startswith("\nits clone"):
             rbd_cli("snap", "rm", "--no-progress", f"{place}/a@s")
             stays = state_run(text.replace("its clone:\n  rbd_image.absent:\n    - name: " + place + "/c\n", ""), test=True)
-            assert [ran.result for ran in stays] == [False, True, False]
+            assert [ran.result for ran in stays] == [True, False, True, False]
         dry, real = state_run(text, test=True), state_run(text)
         assert [ran.comment for ran in real if ran.result is not True] == []
-        assert [ran.result for ran in dry] == [None] * 4
+        assert [ran.result for ran in dry] == [None] * len(real)
         assert [ran.changes for ran in dry] == [ran.changes for ran in real]
     assert not listed(rbd_cli, place)
 

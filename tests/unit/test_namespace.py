@@ -36,7 +36,8 @@ def test_all_that_is_in_it_is_told():
     made = namespace.plan_absent(N, content(images=["a", "b"], trash=[ENTRY], groups=["g"]))
     assert made.steps == []
     assert made.refusals == [
-        "The namespace p/n is not removed. In it are: the image p/n/a; the image p/n/b; p/n/old (id 77) in the trash; the group g of images."
+        "The namespace p/n is not removed. In it are: the image p/n/a; the image p/n/b; p/n/old (id 77) in the trash; "
+        "the group g of images."
     ]
 
 
