@@ -7,7 +7,8 @@ Busy, PermissionDenied, CephTimeout (after ``rbd:timeout`` seconds, 30 by defaul
 more.
 """
 
-from saltrbd import client, device, device_find, duration, errors, features, image, lineage, owner, settings, spec
+import salt.utils.yaml
+from saltrbd import client, device, device_find, duration, errors, export, features, image, lineage, owner, settings, spec
 from saltrbd import purge as purges
 from saltrbd.errors import ImageNotFound, InvalidArgument
 
@@ -368,6 +369,36 @@ def restore(name, image_id):
     """
     _ceph().call("trash_restore", _spec(name), image_id=str(image_id))
     return True
+
+
+def export_pillar(pool=None, namespace=None, path=None):
+    """
+    Return the pillar for what a pool has already, made by whomever: ``{"rbd": {namespaces, volumes, clones}, "warnings": [...]}``.
+    Applying it by ``salt/rbd`` changes nothing.
+
+    pool
+        ``ceph:pool`` where none is given.
+    namespace
+        Only this one, ``''`` for the unnamed one; all of the pool where none is given.
+    path
+        A file on the minion that does not exist yet: the pillar is written into it as an SLS, the warnings as its comments.
+
+    The warnings say what a pillar cannot express: the trash, groups, names with white space, a parent that was removed. Mounts are not
+    part of it: which host mounts an image, no cluster knows.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local rbd_image.export_pillar tenx-k8s --out=yaml
+        salt '*' rbd_image.export_pillar tenx-k8s namespace=volumes
+    """
+    where = _where(pool, None)["pool"]
+    chosen = None if namespace is None else _where(where, namespace)["namespace"]
+    section, told = export.pillar(export.read(_ceph(), where, chosen))
+    if path is not None:
+        export.write(path, salt.utils.yaml.safe_dump({"rbd": section}, default_flow_style=False), told)
+    return {"rbd": section, "warnings": told}
 
 
 def tree(pool=None):

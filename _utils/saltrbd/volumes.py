@@ -9,7 +9,7 @@ from saltrbd.errors import InvalidPillar, RbdError, quoted
 FS_TYPES = ("ext4", "xfs")
 DRIVERS = ("auto", "krbd", "nbd", "fuse")
 _LIMITS = {"timeout", "progress_timeout", "threads", "python", "freeze_timeout", "driver"}
-_PLACE = {"pool", "namespace"}
+_PLACE = {"pool", "namespace", "image"}
 _LAYOUT = {"size", "features", "object_size", "stripe_unit", "stripe_count", "data_pool", "metadata", "config"}
 _MOUNT = {"mount", "fs_type", "mount_options", "persist", "grow", "driver", "map_options", "exclusive"}
 VOLUME_KEYS = _PLACE | _LAYOUT | _MOUNT | {"allow_shrink", "restore_from_trash", "label", "mkfs_options", "snapshots"}
@@ -87,7 +87,7 @@ def _namespaces(reader, section):
 def _entry(reader, where, name, declared, is_clone):
     chosen = reader.settings
     pool, namespace = declared.get("pool", chosen.pool), declared.get("namespace", "" if "pool" in declared else chosen.namespace)
-    found = reader.attempt(where, _place, pool, namespace, name)
+    found = reader.attempt(where, _place, pool, namespace, declared.get("image", name))
     _check_flags(reader, where, declared)
     want = reader.attempt(
         where,
@@ -126,7 +126,7 @@ def _place(pool, namespace, name):
     if not isinstance(name, str):
         raise InvalidPillar("the name {} is not text; put it in quotes".format(quoted(name)))
     if "/" in name or "@" in name:
-        raise InvalidPillar("the key is an image's name alone; declare pool and namespace below it")
+        raise InvalidPillar("the key (or image) is an image's name alone; declare pool and namespace below it")
     return specs.Spec(
         specs.check_name(pool, "pool"),
         "" if namespace == "" else specs.check_name(namespace, "namespace"),

@@ -66,9 +66,15 @@ def test_the_example():
         ({"volumes": {1: {"size": "1G"}}}, "rbd:volumes:1: the name 1 is not text; put it in quotes"),
         ({"volumes": {True: {"size": "1G"}}}, "rbd:volumes:True: the name True is not text"),
         ({"volumes": {None: {"size": "1G"}}}, "rbd:volumes:None: the name None is not text"),
-        ({"volumes": {"p/a": {"size": "1G"}}}, "the key is an image's name alone; declare pool and namespace below it"),
-        ({"volumes": {"a@s": {"size": "1G"}}}, "the key is an image's name alone"),
+        ({"volumes": {"p/a": {"size": "1G"}}}, "the key (or image) is an image's name alone; declare pool and namespace below it"),
+        ({"volumes": {"a@s": {"size": "1G"}}}, "the key (or image) is an image's name alone"),
         ({"volumes": {"a b": {"size": "1G"}}}, "white space"),
+        (volume(image=5), "the name 5 is not text"),
+        (volume(image="p/b"), "the key (or image) is an image's name alone"),
+        (
+            {"volumes": {"a": {"size": "1G"}, "b": {"size": "1G", "image": "a"}}},
+            "rbd/a is declared by rbd:volumes:a already",
+        ),
         ({"volumes": {"a\nb": {"size": "1G"}}}, r"rbd:volumes:'a\nb': "),
         ({"volumes": {"\ud800": {"size": "1G"}}}, r"rbd:volumes:'\ud800': "),
         ({"volumes": {"": {"size": "1G"}}}, "rbd:volumes:'': The image name is empty"),
@@ -170,6 +176,11 @@ def test_one_mount_point_is_one_volumes():
 def test_the_same_name_in_another_namespace_is_another_image():
     section = {"volumes": {"a": {"size": "1G"}}, "clones": {"a": {"parent": "a@s", "namespace": "n"}}}
     section["volumes"]["a"]["snapshots"] = {"s": {}}
+    assert [str(entry["spec"]) for entry in read(section)] == ["rbd/a", "rbd/n/a"]
+
+
+def test_a_key_that_is_not_the_images_name():
+    section = {"volumes": {"a": {"size": "1G"}, "rbd/n/a": {"size": "1G", "namespace": "n", "image": "a"}}}
     assert [str(entry["spec"]) for entry in read(section)] == ["rbd/a", "rbd/n/a"]
 
 
