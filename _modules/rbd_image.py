@@ -10,6 +10,7 @@ more.
 import salt.utils.yaml
 from saltrbd import client, device, device_find, duration, errors, export, features, image, lineage, owner, settings, spec
 from saltrbd import purge as purges
+from saltrbd import rename as renames
 from saltrbd.errors import ImageNotFound, InvalidArgument
 
 __virtualname__ = "rbd_image"
@@ -369,6 +370,42 @@ def restore(name, image_id):
     """
     _ceph().call("trash_restore", _spec(name), image_id=str(image_id))
     return True
+
+
+def rename(name, new):
+    """
+    Give an image another name in its pool and namespace. Its lines in ``/etc/fstab`` and its unit for the boot follow, on this host;
+    where the image has the new name already, only these do. Clones and snapshots know it by its id.
+
+    Raises Refused while anybody uses it, this host's own device included, and where both names exist, or none of them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.rename rbd/rbd0001 rbd/rbd0002
+    """
+    old, wanted = _spec(name), _spec(new)
+    renames.check(old, wanted)
+    found = info([str(old), str(wanted)], users=True)
+    was, now = found[str(old)], found[str(wanted)]
+    renames.carry_out(_ceph(), old, wanted, was, now, () if was or now else trashed(name))
+    return True
+
+
+def references(name, new):
+    """
+    Return what refers on this host to an image that is or was called ``name`` and is to be called ``new``: devices, lines in fstab, units.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.references rbd/rbd0001 rbd/rbd0002
+    """
+    old, wanted = _spec(name), _spec(new)
+    found = info([str(old), str(wanted)])
+    return renames.look(_ceph(), old, wanted, found[str(old)] or found[str(wanted)])
 
 
 def export_pillar(pool=None, namespace=None, path=None):

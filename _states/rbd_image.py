@@ -24,7 +24,7 @@ Ceph RBD images as desired state.
 import functools
 import time
 
-from saltrbd import converge, facts, image, purge, settings, spec
+from saltrbd import client, converge, facts, image, purge, rename, settings, spec
 
 __virtualname__ = "rbd_image"
 
@@ -129,6 +129,42 @@ def absent(name, trash=True, delay=None):
         return image.plan_absent(wanted, current, trash, kept)
 
     return converge.converge(name, __opts__["test"], look, _act, known, "{} is absent.".format(name))
+
+
+def renamed(name, old_name):
+    """
+    Make the image ``old_name`` be called ``name``. Where it has that name already, nothing is changed.
+
+    name
+        The new ``pool[/namespace]/image``.
+    old_name
+        The old one, in the same pool and namespace.
+
+    Its lines in ``/etc/fstab`` and its unit for the boot get the new name too, on each host where the state is applied. Clones, snapshots
+    and locks know an image by its id, so they go on. Refused where both names exist, or none of them; and while anybody uses the image,
+    this host's own device included, since a device keeps the old name: declare ``rbd_device.unmapped`` before.
+
+    .. code-block:: yaml
+
+        the volume has another name:
+          rbd_image.renamed:
+            - name: rbd/customers
+            - old_name: rbd/db
+    """
+    known = converge.known(globals())
+
+    def look():
+        chosen = settings.load(__opts__, __pillar__)
+        new = spec.parse_image(name, chosen.pool, chosen.namespace)
+        old = spec.parse_image(old_name, chosen.pool, chosen.namespace)
+        rename.check(old, new)
+        found = facts.images(__salt__["rbd_image.info"], known, [old, new], users=True)
+        trashed = [] if found[old] or found[new] else facts.trashed(__salt__["rbd_image.trashed"], known, old)
+        here = rename.look(client.get(chosen), old, new, found[old] or found[new])
+        here["devices"] = facts.devices(here["devices"], known, old)
+        return rename.plan(old, new, found[old], found[new], here, trashed)
+
+    return converge.converge(name, __opts__["test"], look, _act, known, "The image is called {}.".format(name))
 
 
 def purged(name, images=None, early=None, skip_blocked=False):

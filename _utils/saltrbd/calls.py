@@ -28,6 +28,7 @@ CALLS = {
     "config_keys": Call("asking for Ceph's options of images in the pool", False, False),
     "image_config": Call("changing the configuration of the image", True, False),
     "image_rebuild_object_map": Call("rebuilding the object map of the image", True, True),
+    "image_rename": Call("renaming the image", True, False),
     "image_remove": Call("removing the image", True, True),
     "image_lock": Call("locking the image for this host", True, False),
     "image_lock_holder": Call("asking who has locked the image", False, False),

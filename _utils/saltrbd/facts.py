@@ -26,6 +26,7 @@ def _as_planned(spec, facts, known):
     planned = known.get(("image", str(spec)), facts)
     if planned is None:
         return None
+    planned = dict(planned, parent=_parent(planned["parent"], known))
     if facts is not None:  # who uses it, and what hangs on it, only the cluster tells
         kept = ("snapshots", "watchers", "locks", "group")
         planned = dict(facts, **{key: value for key, value in planned.items() if key not in kept})
@@ -38,6 +39,14 @@ def _as_planned(spec, facts, known):
     elif known.get(("device", str(spec))):
         planned["devices"] = ["the device that an earlier state maps"]
     return planned
+
+
+def _parent(parent, known):
+    """Return what a clone says of its parent, when this dry run would have renamed that."""
+    if not parent:
+        return parent
+    renamed = known.get(("renamed", str(specs.Spec(parent["pool"], parent["namespace"], parent["image"], ""))))
+    return dict(parent, image=renamed["to"]) if renamed else parent
 
 
 def _with_new_ones(spec, facts, known):
@@ -83,6 +92,9 @@ def _children(spec, item, known):
 def _child(child, known):
     """Return a clone's facts as this dry run would leave it, None where it would be gone."""
     name = str(specs.Spec(child["pool"], child["namespace"], child["image"], ""))
+    renamed = known.get(("renamed", name))
+    if renamed and not child["trash"]:
+        return _child(dict(child, image=renamed["to"]), known)
     planned = known.get(("image", name), child)
     if purge.purged(known, specs.Spec(child["pool"], child["namespace"], "", ""), {"id": child["id"]}):
         return None
@@ -132,6 +144,13 @@ def namespaces(listed, known, pool):
         if place and place.pool == pool:
             (found.discard if content is None else found.add)(place.namespace)
     return sorted(found)
+
+
+def devices(found, known, spec):
+    """Return what ``rename.look`` has found of an image's devices, as this dry run would leave it."""
+    if ("device", str(spec)) not in known:
+        return found
+    return ["the device that an earlier state maps"] if known[("device", str(spec))] else []
 
 
 def mounted(known):

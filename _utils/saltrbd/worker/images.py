@@ -350,6 +350,18 @@ def _rebuild(handle, report, fraction):
     handle.rebuild_object_map()
 
 
+def image_rename(session, report, pool, namespace, image, image_id, new, snapshot=""):
+    """Give the image with this id another name in its pool and namespace."""
+    context = session.ioctx(pool, namespace)
+    with session.image(pool, namespace, image) as handle:
+        if handle.id() != image_id:
+            raise WorkerError("NotConverged", "another image has that name by now (id {})".format(handle.id()))
+    try:
+        rbd.RBD().rename(context, image, new)
+    except rbd.ImageExists:
+        raise WorkerError("ImageExists", "an image {} exists already".format(new))
+
+
 def image_remove(session, report, pool, namespace, image, snapshot=""):
     """Remove the image at once, without the trash."""
     rbd.RBD().remove(session.ioctx(pool, namespace), image, on_progress=lambda done, total: report(done / max(total, 1)))
@@ -366,5 +378,6 @@ OPERATIONS = {
     "image_config": image_config,
     "config_keys": config_keys,
     "image_rebuild_object_map": image_rebuild_object_map,
+    "image_rename": image_rename,
     "image_remove": image_remove,
 }
