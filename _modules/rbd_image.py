@@ -355,7 +355,9 @@ def trashed(name):
     entries = [item for item in trash_list(where.pool, where.namespace) if item["name"] == where.image]
     ask = [dict(where.where(), image_id=item["id"], children="formats", users=True) for item in entries]
     facts = _ceph().batch([("image_info", item) for item in ask])
-    return [dict(item, facts=outcome.get()) for item, outcome in zip(entries, facts)]
+    # What a removal has begun with cannot be brought back; rbd_image.purge ends it.
+    found = [(item, outcome) for item, outcome in zip(entries, facts) if not isinstance(outcome.error, ImageNotFound)]
+    return [dict(item, facts=outcome.get()) for item, outcome in found]
 
 
 def restore(name, image_id):

@@ -6,6 +6,8 @@ import time
 import pytest
 from image_checks import trashed
 
+from labkit import commands
+
 DAY = 86400
 
 
@@ -140,6 +142,20 @@ def test_a_clone_in_the_trash_goes_before_its_parent(place, converges, rbd_cli):
     throw(rbd_cli, place, "a", "b")
     assert converges("rbd_image.purged", place).changes == gone(place, *ids.items())
     assert left(rbd_cli, place) == []
+
+
+def test_a_removal_that_was_cut_off_is_ended(place, cluster, converges, modules, rbd_cli):
+    """The image's header is gone already: nothing can be read of it, or brought back."""
+    ids = make(rbd_cli, place, "half")
+    throw(rbd_cli, place, "half")
+    pool, namespace = place.split("/")
+    where = ["--conf", cluster.conf, "--id", cluster.user, "--keyring", cluster.keyring, "--pool", pool, "--namespace", namespace]
+    commands.run(["rados", *where, "rm", f"rbd_header.{ids['half']}"], timeout=30)
+    assert [entry["facts"] for entry in modules.rbd_image.trash_list(pool, namespace, facts=True)] == [None]
+    assert modules.rbd_image.trashed(f"{place}/half") == []
+    converges("rbd_image.present", f"{place}/half", size="8M")
+    assert converges("rbd_image.purged", place).changes == gone(place, ("half", ids["half"]))
+    assert rbd_cli.json("ls", place) == ["half"]
 
 
 def test_a_user_of_a_trashed_image(place, pool, converges, refuses, held, rbd_cli):
