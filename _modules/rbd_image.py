@@ -429,7 +429,7 @@ def export_pillar(pool=None, namespace=None, path=None):
 
     .. code-block:: bash
 
-        salt-call --local rbd_image.export_pillar tenx-k8s --out=yaml
+        salt-call --local rbd_image.export_pillar tenx-k8s
         salt '*' rbd_image.export_pillar tenx-k8s namespace=volumes
     """
     where = _where(pool, None)["pool"]
