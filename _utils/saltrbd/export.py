@@ -5,13 +5,13 @@ from collections import namedtuple
 
 from saltrbd import clone, features, image, purge, size, snapshot
 from saltrbd import spec as specs
-from saltrbd.errors import CommandFailed, ImageNotFound, InvalidArgument, PoolNotFound, RbdError, Refused, quoted
+from saltrbd.errors import CommandFailed, ImageNotFound, InvalidArgument, PermissionDenied, PoolNotFound, RbdError, Refused, quoted
 from saltrbd.spec import Spec
 
 # Keys of this package's own in an image's metadata: they are nobody's declaration.
 _OWN = "saltrbd."
 
-# ``places``: specs without an image. ``images``: {spec: facts, or the error of reading them}. ``parents``: {spec: facts or None} of those
+# ``places``: specs without an image. ``images``: {spec: facts, or the error of reading them}. ``parents``: {spec: facts, error or None} of those
 # that lie elsewhere. ``trash``: [(place, entry)].
 Found = namedtuple("Found", "places images parents trash")
 
@@ -33,7 +33,13 @@ def read(ceph, pool, namespace=None):
 def _parents(ceph, images):
     heads = {clone.parent_of(facts).head for facts in images.values() if isinstance(facts, dict) and facts["parent"]} - set(images)
     outcomes = zip(heads, ceph.batch([("image_info", head.where()) for head in heads]))
-    return {head: None if isinstance(outcome.error, (ImageNotFound, PoolNotFound)) else outcome.get() for head, outcome in outcomes}
+    return {head: _parent(outcome) for head, outcome in outcomes}
+
+
+def _parent(outcome):
+    if isinstance(outcome.error, PermissionDenied):
+        return outcome.error  # its pool is closed to this user
+    return None if isinstance(outcome.error, (ImageNotFound, PoolNotFound)) else outcome.get()
 
 
 def pillar(found):
@@ -105,7 +111,9 @@ def _lineage(told, spec, facts, others, entry):
     above, why = others.get(parent.head), None
     if facts["parent"]["trash"]:
         why = "the snapshot was removed since"
-    elif not isinstance(above, dict) or above["id"] != facts["parent"]["id"]:
+    elif isinstance(above, RbdError):
+        why = str(above).rstrip(".")
+    elif above is None or above["id"] != facts["parent"]["id"]:
         why = "the image lies in the trash"
     elif snapshot.find(above, parent.snapshot) is None:
         why = "it is no snapshot of a user"

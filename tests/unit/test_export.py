@@ -112,7 +112,7 @@ A = spec.parse("p/a")
         (parent(id="1", trash=True), image(id="1", snapshots=[snapshot("s")]), "the snapshot was removed since"),
         (parent(id="1"), None, "the image lies in the trash"),
         (parent(id="1"), image(id="2", snapshots=[snapshot("s")]), "the image lies in the trash"),
-        (parent(id="1"), errors.CephError("x"), "the image lies in the trash"),
+        (parent(id="1"), errors.PermissionDenied("It is closed."), "p/a@s: It is closed."),
         (parent(id="1"), image(id="1", snapshots=[snapshot("s", type="group")]), "it is no snapshot of a user"),
         (parent(id="1", snapshot_name="s s"), image(id="1", snapshots=[snapshot("s s")]), "white space"),
     ],

@@ -14,9 +14,9 @@ LOCK = {"client": "client.5", "cookie": "mine", "address": "192.0.2.2:0/1"}
     [
         (None, True, []),
         (None, False, []),
-        (image(), True, [("rbd_image.trash", {"name": "p/i"})]),
-        (image(), False, [("rbd_image.remove", {"name": "p/i"})]),
-        (image(snapshots=[snapshot("s", protected=True)], group="g"), True, [("rbd_image.trash", {"name": "p/i"})]),
+        (image(), True, [("rbd_image.trash", {"name": "p/i", "image_id": "10ab"})]),
+        (image(), False, [("rbd_image.remove", {"name": "p/i", "image_id": "10ab"})]),
+        (image(snapshots=[snapshot("s", protected=True)], group="g"), True, [("rbd_image.trash", {"name": "p/i", "image_id": "10ab"})]),
     ],
 )
 def test_plan_absent(current, trash, steps):
@@ -31,7 +31,7 @@ def test_plan_absent(current, trash, steps):
 
 def test_a_delay_is_part_of_the_change():
     plan = images.plan_absent(P, image(), True, 604800)
-    assert plan.steps == [("rbd_image.trash", {"name": "p/i", "delay": 604800})]
+    assert plan.steps == [("rbd_image.trash", {"name": "p/i", "image_id": "10ab", "delay": 604800})]
     assert plan.changes == {"p/i": {"image": {"old": "present", "new": "in the trash"}, "kept_for": {"old": None, "new": "1w"}}}
     assert plan.planned["trash", "p/i"]["delay"] == 604800
 

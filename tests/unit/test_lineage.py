@@ -5,9 +5,9 @@ from saltrbd import lineage
 from saltrbd import spec as specs
 
 
-def draw(trashed=(), **images):
+def draw(trashed=(), notes=(), **images):
     there = {specs.parse(name.replace("__", "/")): facts for name, facts in images.items()}
-    return lineage.draw(there, list(trashed), []).splitlines()
+    return lineage.draw(there, list(trashed), list(notes), []).splitlines()
 
 
 def test_nothing():
@@ -60,3 +60,8 @@ def test_a_parent_in_the_trash_is_not_the_image_that_has_its_name_now():
     entry = {"name": "a", "id": "77", "source": "USER", "deleted": 1700000000, "kept_until": 1700000000}
     text = draw([("p", "", entry)], p__a=image(snapshots=[snapshot("s")]), p__b=image(parent=parent(id="77"), clone_format=2))
     assert text[:3] == ["p/a  1G", "  @s  1G", "p/b  1G, clone of format 2 of p/a@s in the trash (id 77)"]
+
+
+def test_what_could_not_be_read():
+    assert draw(notes=["Not shown: q."], p__a=image()) == ["p/a  1G", "Not shown: q."]
+    assert draw(notes=["Not shown: q."]) == ["There are no images.", "Not shown: q."]

@@ -4,6 +4,7 @@ import re
 
 import rados
 import rbd
+import trash
 from session import WorkerError, describe, seconds
 
 FEATURES = {
@@ -257,10 +258,7 @@ def _take_back(session, pool, namespace, image, image_id):
     """
     place = "there"
     try:
-        with session.image(pool, namespace, image) as handle:
-            if handle.id() != image_id:
-                return "there: another image has its name by now"
-        rbd.RBD().trash_move(session.ioctx(pool, namespace), image, 0)
+        trash.move(session, pool, namespace, image, image_id)
         place = "in the trash"
         rbd.RBD().trash_remove(session.ioctx(pool, namespace), image_id, True)
     except (rbd.Error, rados.Error, WorkerError) as error:
@@ -355,16 +353,11 @@ def image_rename(session, report, pool, namespace, image, image_id, new, snapsho
     context = session.ioctx(pool, namespace)
     with session.image(pool, namespace, image) as handle:
         if handle.id() != image_id:
-            raise WorkerError("NotConverged", "another image has that name by now (id {})".format(handle.id()))
+            raise WorkerError("ImageReplaced", "another image has that name by now (id {})".format(handle.id()))
     try:
         rbd.RBD().rename(context, image, new)
     except rbd.ImageExists:
         raise WorkerError("ImageExists", "an image {} exists already".format(new))
-
-
-def image_remove(session, report, pool, namespace, image, snapshot=""):
-    """Remove the image at once, without the trash."""
-    rbd.RBD().remove(session.ioctx(pool, namespace), image, on_progress=lambda done, total: report(done / max(total, 1)))
 
 
 OPERATIONS = {
@@ -379,5 +372,4 @@ OPERATIONS = {
     "config_keys": config_keys,
     "image_rebuild_object_map": image_rebuild_object_map,
     "image_rename": image_rename,
-    "image_remove": image_remove,
 }
