@@ -405,21 +405,6 @@ def rename(name, new):
     return True
 
 
-def references(name, new):
-    """
-    Return what refers on this host to an image that is or was called ``name`` and is to be called ``new``: devices, lines in fstab, units.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt '*' rbd_image.references rbd/rbd0001 rbd/rbd0002
-    """
-    old, wanted = _spec(name), _spec(new)
-    found = info([str(old), str(wanted)])
-    return renames.look(_ceph(), old, wanted, found[str(old)] or found[str(wanted)])
-
-
 def export_pillar(pool=None, namespace=None, path=None):
     """
     Return the pillar for what a pool has already, made by whomever: ``{"rbd": {namespaces, volumes, clones}, "warnings": [...]}``.

@@ -11,8 +11,8 @@ from saltrbd.spec import Spec
 # Keys of this package's own in an image's metadata: they are nobody's declaration.
 _OWN = "saltrbd."
 
-# ``places``: specs without an image. ``images``: {spec: facts, or the error of reading them}. ``parents``: {spec: facts, error or None} of those
-# that lie elsewhere. ``trash``: [(place, entry)].
+# ``places``: specs without an image. ``images``: {spec: facts, or the error of reading them}. ``parents``: {spec: facts, error or None}
+# of those that lie elsewhere. ``trash``: [(place, entry)].
 Found = namedtuple("Found", "places images parents trash")
 
 

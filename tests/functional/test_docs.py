@@ -90,7 +90,6 @@ def test_cli_examples_are_calls_that_can_be(modules, function, line):
 # What an example needs beyond the images and snapshots that it names, and what it must not find.
 MAKES = {
     "rbd_image.rename": lambda images: images[1:],
-    "rbd_image.references": lambda images: images[1:],
     "rbd_image.create": lambda images: images,
     "rbd_clone.create": lambda images: images[:-1],
 }
