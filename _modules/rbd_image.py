@@ -7,7 +7,10 @@ Busy, PermissionDenied, CephTimeout (after ``rbd:timeout`` seconds, 30 by defaul
 more.
 """
 
-from saltrbd import client, device, device_find, errors, features, image, lineage, owner, settings, spec
+import salt.utils.yaml
+from saltrbd import client, device, device_find, duration, errors, export, features, image, lineage, owner, settings, spec
+from saltrbd import purge as purges
+from saltrbd import rename as renames
 from saltrbd.errors import ImageNotFound, InvalidArgument
 
 __virtualname__ = "rbd_image"
@@ -293,32 +296,59 @@ def _checked(name, image_id, **how):
 
 def trash(name, delay=0, image_id=None):
     """
-    Move an image to the trash, where it cannot be purged for ``delay`` seconds. Raises Refused while it has clones, users
-    or locks, and ImageReplaced where the image of that name has another id than ``image_id``.
+    Move an image to the trash, where it cannot be purged for ``delay``: seconds, or text such as ``12h`` or ``7d``. Raises Refused while
+    it has clones, users or locks, and ImageReplaced where the image of that name has another id than ``image_id``.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' rbd_image.trash rbd/db delay=86400
+        salt '*' rbd_image.trash rbd/db delay=7d
     """
-    if isinstance(delay, bool) or not isinstance(delay, int) or not 0 <= delay < 2**31:
-        raise InvalidArgument("The delay must be seconds, 0 or more, not {}.".format(errors.quoted(delay)))
-    _ceph().call("trash_move", _spec(name), image_id=_checked(name, image_id, trash=True), delay=delay)
+    seconds = duration.parse(delay)
+    _ceph().call("trash_move", _spec(name), image_id=_checked(name, image_id, trash=True), delay=seconds)
     return True
 
 
-def trash_list(pool=None, namespace=None):
+def trash_list(pool=None, namespace=None, facts=False):
     """
-    Return what lies in the trash of a pool and namespace: name, id, deleted and kept_until (seconds since 1970).
+    Return what lies in the trash of a pool and namespace: name, id, source (who put it there: USER, MIRRORING, MIGRATION, or REMOVING for a
+    removal that was cut off), deleted and kept_until (seconds since 1970).
+
+    ``facts`` adds those of each image, with children and users; None for one of which a removal has begun.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' rbd_image.trash_list
+        salt '*' rbd_image.trash_list tenx-k8s facts=True
     """
-    return _ceph().call("trash_list", **_where(pool, namespace))
+    where = _where(pool, namespace)
+    return purges.read(_ceph(), where) if facts else _ceph().call("trash_list", **where)
+
+
+def purge(name, ids=None, early=None):
+    """
+    Remove what lies in the trash past its time, and return it: ``{id: name}``. The data is gone then.
+
+    name
+        ``pool`` or ``pool/namespace``.
+    ids
+        Only these; all of it where none are given.
+    early
+        List of ids that go although the trash is to keep them still.
+
+    Raises Refused with everything that is in the way of any of them: snapshots, clones, users, locks. Then nothing was removed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.purge tenx-k8s
+        salt '*' rbd_image.purge tenx-k8s early='[10379aa3159c]'
+    """
+    return purges.carry_out(_ceph(), spec.parse_place(name), purges.desired(None, early, False, ids))
 
 
 def trashed(name):
@@ -335,7 +365,9 @@ def trashed(name):
     entries = [item for item in trash_list(where.pool, where.namespace) if item["name"] == where.image]
     ask = [dict(where.where(), image_id=item["id"], children="formats", users=True) for item in entries]
     facts = _ceph().batch([("image_info", item) for item in ask])
-    return [dict(item, facts=outcome.get()) for item, outcome in zip(entries, facts)]
+    # What a removal has begun with cannot be brought back; rbd_image.purge ends it.
+    found = [(item, outcome) for item, outcome in zip(entries, facts) if not isinstance(outcome.error, ImageNotFound)]
+    return [dict(item, facts=outcome.get()) for item, outcome in found]
 
 
 def restore(name, image_id):
@@ -350,6 +382,57 @@ def restore(name, image_id):
     """
     _ceph().call("trash_restore", _spec(name), image_id=str(image_id))
     return True
+
+
+def rename(name, new):
+    """
+    Give an image another name in its pool and namespace. Its lines in ``/etc/fstab`` and its unit for the boot follow, on this host;
+    where the image has the new name already, only these do. Clones and snapshots know it by its id.
+
+    Raises Refused while anybody uses it, this host's own device included, and where both names exist, or none of them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_image.rename rbd/rbd0001 rbd/rbd0002
+    """
+    old, wanted = _spec(name), _spec(new)
+    renames.check(old, wanted)
+    found = info([str(old), str(wanted)], users=True)
+    was, now = found[str(old)], found[str(wanted)]
+    renames.carry_out(_ceph(), old, wanted, was, now, () if was or now else trashed(name))
+    return True
+
+
+def export_pillar(pool=None, namespace=None, path=None):
+    """
+    Return the pillar for what a pool has already, made by whomever: ``{"rbd": {namespaces, volumes, clones}, "warnings": [...]}``.
+    Applying it by ``salt/rbd`` changes nothing.
+
+    pool
+        ``ceph:pool`` where none is given.
+    namespace
+        Only this one, ``''`` for the unnamed one; all of the pool where none is given.
+    path
+        A file on the minion that does not exist yet: the pillar is written into it as an SLS, the warnings as its comments.
+
+    The warnings say what a pillar cannot express: the trash, groups, names with white space, a parent that was removed. Mounts are not
+    part of it: which host mounts an image, no cluster knows.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local rbd_image.export_pillar tenx-k8s
+        salt '*' rbd_image.export_pillar tenx-k8s namespace=volumes
+    """
+    where = _where(pool, None)["pool"]
+    chosen = None if namespace is None else _where(where, namespace)["namespace"]
+    section, told = export.pillar(export.read(_ceph(), where, chosen))
+    if path is not None:
+        export.write(path, salt.utils.yaml.safe_dump({"rbd": section}, default_flow_style=False), told)
+    return {"rbd": section, "warnings": told}
 
 
 def tree(pool=None):

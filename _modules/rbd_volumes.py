@@ -16,7 +16,7 @@ def layout():
     """
     Return what the pillar's ``rbd:volumes`` and ``rbd:clones`` declare, as states with their requisites.
 
-    The keys are images, clones, devices, filesystems, mounts, snapshots and ``mistakes``: a text with every mistake of
+    The keys are namespaces, images, clones, devices, filesystems, mounts, snapshots and ``mistakes``: a text with every mistake of
     the pillar, or None. With a mistake the other keys are empty.
 
     CLI Example:
@@ -30,10 +30,11 @@ def layout():
         unknown = settings.unknown_keys(__pillar__)
         if unknown:
             raise InvalidPillar.of([unknown])
-        entries = volumes.read(settings.plain(__pillar__.get("rbd") or {}), chosen, _existing)
+        section = settings.plain(__pillar__.get("rbd") or {})
+        entries = volumes.read(section, chosen, _existing)
     except RbdError as error:
         return dict(tree.layout([]), mistakes=str(error))
-    return dict(tree.layout(entries), mistakes=None)
+    return dict(tree.layout(entries, volumes.namespaces(section, chosen)), mistakes=None)
 
 
 def names():

@@ -11,6 +11,8 @@ Ceph RBD clones as desired state: an image with one declared parent.
 A clone is removed like any image, by ``rbd_image.absent``.
 """
 
+import functools
+
 from saltrbd import clone, converge, facts, image, settings, spec
 
 __virtualname__ = "rbd_clone"
@@ -68,7 +70,8 @@ def present(
             plan = clone.plan_present(wanted, current, source, above, want, number, None)
             return converge.merge([plan, converge.Plan(refusals=refused)])
         cluster = __salt__["rbd_image.cluster"]()
-        refused += image.missing_places(wanted, want, cluster, __salt__["rbd_image.namespaces"])
+        there = functools.partial(facts.namespaces, __salt__["rbd_image.namespaces"], known)
+        refused += image.missing_places(wanted, want, cluster, there)
         if refused:
             return converge.Plan(refusals=refused)
         trashed = [] if restore_from_trash is False else facts.trashed(__salt__["rbd_image.trashed"], known, wanted)

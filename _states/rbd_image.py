@@ -11,12 +11,20 @@ Ceph RBD images as desired state.
         - metadata:
             owner: platform
 
-    the old volume:
+    the old volume, to be had back for a week:
       rbd_image.absent:
         - name: rbd/old
+        - delay: 7d
+
+    what lies in the trash past its time:
+      rbd_image.purged:
+        - name: rbd
 """
 
-from saltrbd import converge, facts, image, settings, spec
+import functools
+import time
+
+from saltrbd import client, converge, facts, image, purge, rename, settings, spec
 
 __virtualname__ = "rbd_image"
 
@@ -77,7 +85,8 @@ def present(
             plan = image.plan_present(wanted, current, want, allow_shrink)
             return converge.merge([plan, converge.Plan(refusals=refused)])
         cluster = __salt__["rbd_image.cluster"]()
-        refused += image.missing_places(wanted, want, cluster, __salt__["rbd_image.namespaces"])
+        there = functools.partial(facts.namespaces, __salt__["rbd_image.namespaces"], known)
+        refused += image.missing_places(wanted, want, cluster, there)
         if refused:
             return converge.Plan(refusals=refused)
         trashed = [] if restore_from_trash is False else facts.trashed(__salt__["rbd_image.trashed"], known, wanted)
@@ -86,9 +95,13 @@ def present(
     return converge.converge(name, __opts__["test"], look, _act, known, "{} is as declared.".format(name))
 
 
-def absent(name, trash=True):
+def absent(name, trash=True, delay=None):
     """
     Make the image be gone: into the trash, or at once with ``trash: False``.
+
+    delay
+        How long the trash keeps it at least: seconds, or text such as ``12h`` or ``7d`` (s, m, h, d, w). Until then nobody removes it
+        from there by mistake: ``rbd_image.purged`` leaves it alone, and Ceph itself refuses. What lies in the trash already keeps its time.
 
     Refused, with the whole list, while clones of either format hang on it, while anybody uses it (watchers and locks, by
     address), and without the trash while it has snapshots. An image that another one took the place of since it was looked at
@@ -100,6 +113,11 @@ def absent(name, trash=True):
           rbd_image.absent:
             - name: rbd/old
             - trash: False
+
+        another one, to be had back for a week:
+          rbd_image.absent:
+            - name: rbd/older
+            - delay: 7d
     """
     known = converge.known(globals())
 
@@ -107,12 +125,83 @@ def absent(name, trash=True):
         chosen = settings.load(__opts__, __pillar__)
         wanted = spec.parse_image(name, chosen.pool, chosen.namespace)
         image.flag(trash, "trash")
+        kept = image.check_delay(delay, trash)
         current = facts.images(__salt__["rbd_image.info"], known, [wanted], children=True, users=True)[wanted]
         if current is None and not trash:
             return converge.Plan(notes=image.left_in_trash(wanted, __salt__["rbd_image.trash_list"](wanted.pool, wanted.namespace)))
-        return image.plan_absent(wanted, current, trash)
+        return image.plan_absent(wanted, current, trash, kept)
 
     return converge.converge(name, __opts__["test"], look, _act, known, "{} is absent.".format(name))
+
+
+def renamed(name, old_name):
+    """
+    Make the image ``old_name`` be called ``name``. Where it has that name already, nothing is changed.
+
+    name
+        The new ``pool[/namespace]/image``.
+    old_name
+        The old one, in the same pool and namespace.
+
+    Its lines in ``/etc/fstab`` and its unit for the boot get the new name too, on each host where the state is applied. Clones, snapshots
+    and locks know an image by its id, so they go on. Refused where both names exist, or none of them; and while anybody uses the image,
+    this host's own device included, since a device keeps the old name: declare ``rbd_device.unmapped`` before.
+
+    .. code-block:: yaml
+
+        the volume has another name:
+          rbd_image.renamed:
+            - name: rbd/customers
+            - old_name: rbd/db
+    """
+    known = converge.known(globals())
+
+    def look():
+        chosen = settings.load(__opts__, __pillar__)
+        new = spec.parse_image(name, chosen.pool, chosen.namespace)
+        old = spec.parse_image(old_name, chosen.pool, chosen.namespace)
+        rename.check(old, new)
+        found = facts.images(__salt__["rbd_image.info"], known, [old, new], users=True)
+        trashed = [] if found[old] or found[new] else facts.trashed(__salt__["rbd_image.trashed"], known, old)
+        here = rename.look(client.get(chosen), old, new, found[old] or found[new])
+        here["devices"] = facts.devices(here["devices"], known, old)
+        return rename.plan(old, new, found[old], found[new], here, trashed)
+
+    return converge.converge(name, __opts__["test"], look, _act, known, "The image is called {}.".format(name))
+
+
+def purged(name, images=None, early=None, skip_blocked=False):
+    """
+    Make the trash of a pool or namespace hold nothing past its time. The data is gone then.
+
+    name
+        ``pool`` or ``pool/namespace``.
+    images
+        Only what lay in the trash under these names; all of it where none are given.
+    early
+        List of ids that go although the trash is to keep them still; ``rbd_image.trash_list`` shows them.
+    skip_blocked
+        True: what cannot go stays, and the comment names it. False: then nothing goes, and the state fails.
+
+    In the way are, by name: snapshots, clones (also those in the trash, unless they go along), users, locks, groups. What rbd-mirror or a
+    migration has put there is theirs, and is left alone. The dry run lists exactly what goes.
+
+    .. code-block:: yaml
+
+        what nobody wanted back:
+          rbd_image.purged:
+            - name: rbd
+            - skip_blocked: True
+    """
+    known = converge.known(globals())
+
+    def look():
+        place = spec.parse_place(name)
+        want = purge.desired(images, early, skip_blocked)
+        entries = __salt__["rbd_image.trash_list"](place.pool, place.namespace, facts=True)
+        return purge.plan(place, facts.trash(entries, known, place), want, time.time())
+
+    return converge.converge(name, __opts__["test"], look, _act, known, "The trash of {} holds nothing past its time.".format(name))
 
 
 def _act(function, arguments):

@@ -56,7 +56,9 @@ OPTIONS = {
     },
     "rbd": {
         "driver": "nbd",
+        "namespaces": ["tank/tenant"],
         "volumes": {
+            "tenants": {"pool": "tank", "namespace": "tenant", "image": "outer", "size": "1G"},
             "outer": {"size": "1G", "mount": "/srv/outer", "fs_type": "xfs", "label": "outer", "mount_options": ["noatime"]},
             "inner": {"size": "1G", "mount": "/srv/outer/inner", "persist": False, "driver": "krbd", "exclusive": False},
             "unmounted": {"pool": "tank", "size": "1T", "features": ["layering"], "snapshots": {"daily": {"protected": True}}},

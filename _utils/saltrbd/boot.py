@@ -113,6 +113,22 @@ def enable(fsid, spec, wanted, limit):
     start(fsid, spec, limit)
 
 
+def record_of(fsid, spec):
+    """Return the record of the unit that maps the image at boot, or None."""
+    return load(_instance(unit(link_path(fsid, spec))))
+
+
+def rename(fsid, old, new, limit):
+    """Let the unit that maps ``old`` at boot be one that maps ``new``, which is not mapped now."""
+    name = unit(link_path(fsid, new))
+    with _writing():
+        kept = record_of(fsid, old)
+        keep(_path(name), json.dumps(dict(kept, spec=list(new)), indent=1, sort_keys=True) + "\n")
+        run(["systemctl", "enable", "--quiet", name], limit)
+        _remove(unit(link_path(fsid, old)))
+    settle(fsid, old, limit, stop=True)
+
+
 def start(fsid, spec, limit):
     """Let the unit take note of an image that is mapped, so that it unmaps it at shutdown; it has looked at it when this returns."""
     run(["systemctl", "start", unit(link_path(fsid, spec))], limit)

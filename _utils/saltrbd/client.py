@@ -329,7 +329,7 @@ class Client:
 def _place(flight):
     """The arguments of image_info for the image that a lost write was about; one that is removed is found in the trash too."""
     where = dict({key: flight.args.get(key, "") for key in ("pool", "namespace", "image")}, users=True)
-    return dict(where, image_id=flight.args["image_id"]) if flight.op == "image_remove" else where
+    return dict(where, image_id=flight.args["image_id"]) if flight.op in ("image_remove", "trash_remove") else where
 
 
 def _lost(flight, again):

@@ -130,12 +130,24 @@ def _plan_drift(spec, current, parent, parent_image, want, declared_format):
         refused.append(
             "{} is a clone of an older snapshot {} that was removed since, not of the one that is there now.".format(spec, parent)
         )
+    elif _of_another(current["parent"], parent_image):
+        refused.append(
+            "{} is a clone of an image that was called {} and has the id {}, not of the one that has this name now (id {}).".format(
+                spec, parent.head, current["parent"]["id"], parent_image["id"] or "not known yet"
+            )
+        )
     if have is not None and declared_format != "auto" and current["clone_format"] != declared_format:
         refused.append("{}: clone_format is {} and cannot be changed to {}.".format(spec, current["clone_format"], declared_format))
     drift = images.plan_drift(spec, current, want)
     if refused or drift.refusals:
         return Plan(changes=drift.changes, refusals=refused + drift.refusals)
     return drift
+
+
+def _of_another(have, parent_image):
+    """True where another image has got the name of a clone's parent, which lies in the trash or was renamed. One that an earlier state
+    of a dry run clones has no parent's id yet."""
+    return bool(parent_image and have["id"] and parent_image["id"] != have["id"])
 
 
 def parent_of(facts):

@@ -135,13 +135,18 @@ def look_boot(ceph, spec, want, image, known=()):
 
 
 def _parents(ceph, image, known):
-    """Return [(spec, features)] of the image's parents, as far as they have names (one in the trash has none)."""
+    """Return [(spec, features)] of the image's parents, those in the trash too: by their ids, since another image may have the name."""
     found = []
     while image and image["parent"] and len(found) <= kernel.MAX_PARENTS:
         parent = image["parent"]
         spec = Spec(parent["pool"], parent["namespace"], parent["image"], "")
-        key = ("image", str(spec))
-        image = known[key] if key in known else facts_of(ceph.batch([("image_info", spec.where())])[0])
+        planned = dict(known).get(("image", str(spec)))
+        if planned and planned["id"] == parent["id"]:
+            image = planned
+        elif parent["id"]:
+            image = facts_of(ceph.batch([("image_info", dict(spec.where(), image_id=parent["id"]))])[0])
+        else:  # an earlier state of a dry run clones it from an image that is there
+            image = facts_of(ceph.batch([("image_info", spec.where())])[0])
         if image:
             found.append((spec, image["features"]))
     return tuple(found)

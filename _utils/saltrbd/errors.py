@@ -77,6 +77,14 @@ class PoolNotFound(RbdError):
     """The pool does not exist."""
 
 
+class NamespaceNotFound(RbdError):
+    """The namespace does not exist."""
+
+
+class NamespaceExists(RbdError):
+    """A namespace of that name exists already."""
+
+
 class ImageNotFound(RbdError):
     """The image (or its namespace) does not exist."""
 

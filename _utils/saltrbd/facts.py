@@ -1,5 +1,6 @@
 """Facts as a state sees them: what earlier states of the same dry run planned comes before what the cluster says."""
 
+from saltrbd import purge
 from saltrbd import spec as specs
 
 
@@ -25,6 +26,7 @@ def _as_planned(spec, facts, known):
     planned = known.get(("image", str(spec)), facts)
     if planned is None:
         return None
+    planned = dict(planned, parent=_parent(planned["parent"], known))
     if facts is not None:  # who uses it, and what hangs on it, only the cluster tells
         kept = ("snapshots", "watchers", "locks", "group")
         planned = dict(facts, **{key: value for key, value in planned.items() if key not in kept})
@@ -37,6 +39,14 @@ def _as_planned(spec, facts, known):
     elif known.get(("device", str(spec))):
         planned["devices"] = ["the device that an earlier state maps"]
     return planned
+
+
+def _parent(parent, known):
+    """Return what a clone says of its parent, when this dry run would have renamed that."""
+    if not parent:
+        return parent
+    renamed = known.get(("renamed", str(specs.Spec(parent["pool"], parent["namespace"], parent["image"], ""))))
+    return dict(parent, image=renamed["to"]) if renamed else parent
 
 
 def _with_new_ones(spec, facts, known):
@@ -82,7 +92,12 @@ def _children(spec, item, known):
 def _child(child, known):
     """Return a clone's facts as this dry run would leave it, None where it would be gone."""
     name = str(specs.Spec(child["pool"], child["namespace"], child["image"], ""))
+    renamed = known.get(("renamed", name))
+    if renamed and not child["trash"]:
+        return _child(dict(child, image=renamed["to"]), known)
     planned = known.get(("image", name), child)
+    if purge.purged(known, specs.Spec(child["pool"], child["namespace"], "", ""), {"id": child["id"]}):
+        return None
     if child["trash"] or (planned and planned["id"] == child["id"]):
         return child
     trashed = known.get(("trash", name))
@@ -95,7 +110,47 @@ def trashed(entries, known, spec):
     ``entries`` is the execution function ``rbd_image.trashed``.
     """
     planned = known.get(("trash", str(spec)))
-    return entries(str(spec)) + ([planned] if planned else [])
+    found = entries(str(spec)) + ([planned] if planned else [])
+    place = spec._replace(image="")
+    return [entry for entry in found if not purge.purged(known, place, entry)]
+
+
+def trash(entries, known, place):
+    """Return the trash's entries of a place, as this dry run would leave them. ``place`` is a spec without an image.
+
+    ``entries`` are from ``rbd_image.trash_list``, with facts.
+    """
+    restored = {facts["id"] for (kind, _), facts in known.items() if kind == "image" and facts and facts["id"]}
+    found = [entry for entry in entries if entry["id"] not in restored]
+    for (kind, name), entry in known.items():
+        if kind == "trash" and entry and specs.parse(name)._replace(image="") == place:
+            found.append(entry)
+    return [_trashed(entry, known, place) for entry in found if not purge.purged(known, place, entry)]
+
+
+def _trashed(entry, known, place):
+    if not entry["facts"]:
+        return entry
+    spec = place._replace(image=entry["name"])
+    snapshots = [_snapshot(spec, item, known) for item in entry["facts"]["snapshots"]]
+    return dict(entry, facts=dict(entry["facts"], snapshots=[item for item in snapshots if item is not None]))
+
+
+def namespaces(listed, known, pool):
+    """Return the names of a pool's namespaces as this dry run would leave them. ``listed`` is ``rbd_image.namespaces``."""
+    found = set(listed(pool))
+    for (kind, name), content in known.items():
+        place = specs.parse_place(name) if kind == "namespace" else None
+        if place and place.pool == pool:
+            (found.discard if content is None else found.add)(place.namespace)
+    return sorted(found)
+
+
+def devices(found, known, spec):
+    """Return what ``rename.look`` has found of an image's devices, as this dry run would leave it."""
+    if ("device", str(spec)) not in known:
+        return found
+    return ["the device that an earlier state maps"] if known[("device", str(spec))] else []
 
 
 def mounted(known):

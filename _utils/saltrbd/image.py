@@ -1,6 +1,6 @@
 """Images as desired state: check what is declared, and plan from the current facts."""
 
-from saltrbd import features, size
+from saltrbd import duration, features, size
 from saltrbd.converge import Plan, change
 from saltrbd.errors import InvalidArgument, quoted
 
@@ -121,6 +121,13 @@ def check_restore(value):
     if value is None or isinstance(value, bool) or (isinstance(value, str) and value):
         return value
     raise InvalidArgument("restore_from_trash must be True, False or an id in quotes, not {}.".format(quoted(value)))
+
+
+def check_delay(value, trash=True):
+    """Return how long the trash keeps an image in seconds, 0 for None; without the trash there is nothing to delay."""
+    if value is not None and not trash:
+        raise InvalidArgument("A delay is for the trash: leave out delay, or trash: False.")
+    return 0 if value is None else duration.parse(value)
 
 
 def plan_present(spec, current, want, allow_shrink=False, restore=None, trashed=(), defaults=None):
@@ -313,14 +320,32 @@ def _plan_features(spec, current, want, fields, steps, refused, facts):
         steps.append(("rbd_image.rebuild_object_map", {"name": str(spec)}))
 
 
-def plan_absent(spec, current, trash=True):
+def plan_absent(spec, current, trash=True, delay=0):
     """Return the :class:`Plan` that removes the image, or every reason against it.
 
-    ``current`` carries ``watchers``, ``locks``, ``group`` and each snapshot's ``children``.
+    ``current`` carries ``watchers``, ``locks``, ``group`` and each snapshot's ``children``; ``delay`` are the seconds that the trash
+    keeps it.
     """
     if current is None:
         return Plan()
-    changes = {str(spec): {"image": change("present", "in the trash" if trash else None)}}
+    fields = {"image": change("present", "in the trash" if trash else None)}
+    arguments = {"name": str(spec), "image_id": current["id"]}
+    if trash and delay:
+        fields["kept_for"] = change(None, duration.show(delay))
+        arguments["delay"] = delay
+    blocked = in_the_way(current, spec, trash)
+    if blocked:
+        told = "{} is not removed. In the way are: {}.".format(spec, "; ".join(blocked))
+        return Plan(changes={str(spec): fields}, refusals=[told])
+    planned = {("image", str(spec)): None}
+    if trash:
+        planned["trash", str(spec)] = {"name": spec.image, "id": current["id"], "facts": current, "source": "USER", "delay": delay}
+    step = "rbd_image.trash" if trash else "rbd_image.remove"
+    return Plan(steps=[(step, arguments)], changes={str(spec): fields}, planned=planned)
+
+
+def in_the_way(current, spec, trash=False):
+    """Return what stands in the way of a removal of the image with these facts, as words: who uses it, what hangs on it."""
     blocked = ["the clone {}".format(child_name(child)) for item in current["snapshots"] for child in item.get("children", ())]
     blocked += list(current.get("devices", ()))
     blocked += ["the user {address} (client.{client})".format(**item) for item in current["watchers"]]
@@ -331,13 +356,7 @@ def plan_absent(spec, current, trash=True):
         blocked += ["the group {} of images".format(current["group"])] if current["group"] else []
     if "migrating" in current["features"]:
         blocked.append("its migration")
-    if blocked:
-        return Plan(changes=changes, refusals=["{} is not removed. In the way are: {}.".format(spec, "; ".join(sorted(set(blocked))))])
-    planned = {("image", str(spec)): None}
-    if trash:
-        planned["trash", str(spec)] = {"name": spec.image, "id": current["id"], "facts": current}
-    step = "rbd_image.trash" if trash else "rbd_image.remove"
-    return Plan(steps=[(step, {"name": str(spec), "image_id": current["id"]})], changes=changes, planned=planned)
+    return sorted(set(blocked))
 
 
 def left_in_trash(spec, entries):

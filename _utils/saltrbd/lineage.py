@@ -1,5 +1,7 @@
 """The tree of images, snapshots and clones, across pools and namespaces."""
 
+import time
+
 from saltrbd import errors, size
 from saltrbd.device_users import mount_points
 from saltrbd.spec import Spec
@@ -52,15 +54,18 @@ def _opened(outcome, what, closed):
 def draw(images, trashed, notes, mappings):
     """Return the tree as text, with the notes below; ``mappings`` are this host's (device.Mapping)."""
     here = {mapping.spec: mapping for mapping in mappings}
+    gone = {(pool, namespace, entry["id"]) for pool, namespace, entry in trashed}
     clones = {}
     for spec, facts in images.items():
         if facts["parent"] and not facts["parent"]["trash"]:
             parent = facts["parent"]
-            clones.setdefault(Spec(parent["pool"], parent["namespace"], parent["image"], parent["snapshot"]), []).append(spec)
+            key = Spec(parent["pool"], parent["namespace"], parent["image"], parent["snapshot"]), parent["id"]
+            clones.setdefault(key, []).append(spec)
     lines = []
 
     def add(spec, indent):
-        lines.append("{}{}  {}{}".format(indent, spec, _about(images[spec]), _mapped(here.get(spec))))
+        above = "" if not images[spec]["parent"] or indent else _above(images[spec]["parent"], gone)
+        lines.append("{}{}  {}{}{}".format(indent, spec, _about(images[spec]), above, _mapped(here.get(spec))))
         for item in images[spec]["snapshots"]:
             if item["type"] != "user":
                 continue
@@ -74,13 +79,13 @@ def draw(images, trashed, notes, mappings):
                     _mapped(here.get(snapshot)),
                 )
             )
-            for child in sorted(clones.get(snapshot, ())):
+            for child in sorted(clones.get((snapshot, images[spec]["id"]), ())):
                 add(child, indent + "    ")
 
     for spec in sorted(images):
         if not _drawn_below(images, images[spec]["parent"]):
             add(spec, "")
-    lines += ["{} in the trash  id {}".format(Spec(pool, namespace, entry["name"], ""), entry["id"]) for pool, namespace, entry in trashed]
+    lines += [_in_trash(Spec(pool, namespace, entry["name"], ""), entry) for pool, namespace, entry in trashed]
     return "\n".join((lines or ["There are no images."]) + notes)
 
 
@@ -89,7 +94,24 @@ def _drawn_below(images, parent):
     if parent is None or parent["trash"]:
         return False
     facts = images.get(Spec(parent["pool"], parent["namespace"], parent["image"], ""))
-    return facts is not None and any(item["type"] == "user" and item["name"] == parent["snapshot"] for item in facts["snapshots"])
+    # Another image may have the name of a parent in the trash.
+    if facts is None or facts["id"] != parent["id"]:
+        return False
+    return any(item["type"] == "user" and item["name"] == parent["snapshot"] for item in facts["snapshots"])
+
+
+def _above(parent, gone):
+    """Say of which snapshot something at the top is a clone, and what became of it."""
+    spec = Spec(parent["pool"], parent["namespace"], parent["image"], parent["snapshot"])
+    if (parent["pool"], parent["namespace"], parent["id"]) in gone:
+        return " of {} in the trash (id {})".format(spec, parent["id"])
+    return " of {}{}".format(spec, ", which was removed since" if parent["trash"] else "")
+
+
+def _in_trash(spec, entry):
+    times = [time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(entry[key])) for key in ("deleted", "kept_until")]
+    kept = ", kept until {}".format(times[1]) if entry["kept_until"] > entry["deleted"] else ""
+    return "{} in the trash  id {}, by {} at {}{}".format(spec, entry["id"], entry["source"], times[0], kept)
 
 
 def _about(facts):

@@ -74,6 +74,25 @@ def parse(text, pool=None, namespace=None):
     return Spec(parts[0], parts[1] if len(parts) == 3 else "", parts[-1], snapshot)
 
 
+def parse_place(text):
+    """Return the :class:`Spec` of a pool or namespace, without an image: ``pool`` or ``pool/namespace``. Raises :class:`InvalidSpec`."""
+    if not isinstance(text, str):
+        raise InvalidSpec("A pool or namespace must be named as text, pool[/namespace], not {}.".format(quoted(text)))
+    pool, slash, namespace = text.partition("/")
+    check_name(pool, "pool in {}".format(quoted(text)))
+    return Spec(pool, check_name(namespace, "namespace in {}".format(quoted(text))) if slash else "", "", "")
+
+
+def parse_namespace(text, pool=None):
+    """Return the :class:`Spec` of a namespace, without an image: ``pool/namespace``, or a bare name in ``pool``."""
+    if pool and isinstance(text, str) and "/" not in text:
+        text = "{}/{}".format(pool, text)
+    place = parse_place(text)
+    if not place.namespace:
+        raise InvalidSpec("{} names no namespace: write pool/namespace.".format(quoted(text)))
+    return place
+
+
 def parse_image(text, pool=None, namespace=None):
     """Return the :class:`Spec` of an image; a snapshot in ``text`` is an :class:`InvalidSpec`."""
     spec = parse(text, pool, namespace)

@@ -3,19 +3,21 @@
 import glob
 
 
-def layout(entries):
-    """Return ``{"images": [...], "clones": [...], "devices": [...], "filesystems": [...], "mounts": [...], "snapshots": [...]}``.
+def layout(entries, namespaces=()):
+    """Return ``{"namespaces": [...], ...}``: lists for namespaces, images, clones, devices, filesystems, mounts and snapshots.
 
     Each item has ``id``, ``function`` (the state), ``arguments`` and ``require`` (a list of {state module: id}). A clone
     comes after its parent's snapshot, a snapshot after the mount that it freezes. Snapshots of images without a mount
     are gathered, those of one name in one state: the monitor hands out snapshot ids once a second, to all who wait.
     """
+    places = {place: _id("namespace", place) for place in namespaces}
     makers = {entry["spec"]: _maker(entry) for entry in entries}
     mounts = {entry["mount"]: _id("mount", entry["mount"]) for entry in entries if entry["mount"]}
     snapshots, taken_by = _snapshots(entries, makers)
     found = {"images": [], "clones": [], "devices": [], "filesystems": [], "mounts": [], "snapshots": snapshots}
+    found["namespaces"] = [_item(identity, "rbd_namespace.present", [], name=str(place)) for place, identity in places.items()]
     for entry in entries:
-        found["clones" if entry["clone"] else "images"].append(_image(entry, taken_by))
+        found["clones" if entry["clone"] else "images"].append(_image(entry, taken_by, places))
         if entry["mount"]:
             found["devices"].append(_device(entry, makers[entry["spec"]]))
             if not entry["clone"]:
@@ -43,11 +45,12 @@ def _item(identity, function, require, **arguments):
     return {"id": identity, "function": function, "arguments": given, "require": require}
 
 
-def _image(entry, taken_by):
-    name = str(entry["spec"])
+def _image(entry, taken_by, places):
+    name, place = str(entry["spec"]), entry["spec"]._replace(image="")
+    require = [_needs("rbd_namespace", places[place])] if place in places else []
     if not entry["clone"]:
-        return _item(_id("image", name), "rbd_image.present", [], name=name, **entry["image"])
-    require = [taken_by[entry["parent"]]] if entry["parent"] in taken_by else []
+        return _item(_id("image", name), "rbd_image.present", require, name=name, **entry["image"])
+    require += [taken_by[entry["parent"]]] if entry["parent"] in taken_by else []
     return _item(_id("clone", name), "rbd_clone.present", require, name=name, parent=str(entry["parent"]), **entry["image"])
 
 

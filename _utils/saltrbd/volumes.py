@@ -9,7 +9,7 @@ from saltrbd.errors import InvalidPillar, RbdError, quoted, unknown_keys
 FS_TYPES = ("ext4", "xfs")
 DRIVERS = ("auto", "krbd", "nbd", "fuse")
 _LIMITS = {"timeout", "progress_timeout", "threads", "python", "freeze_timeout", "driver"}
-_PLACE = {"pool", "namespace"}
+_PLACE = {"pool", "namespace", "image"}
 _LAYOUT = {"size", "features", "object_size", "stripe_unit", "stripe_count", "data_pool", "metadata", "config"}
 _MOUNT = {"mount", "fs_type", "mount_options", "persist", "grow", "driver", "map_options", "exclusive"}
 VOLUME_KEYS = _PLACE | _LAYOUT | _MOUNT | {"allow_shrink", "restore_from_trash", "label", "mkfs_options", "snapshots"}
@@ -55,7 +55,8 @@ def read(section, settings, exists=None):
     declare. Raises :class:`InvalidPillar` with every mistake in one message.
     """
     reader = _Reader(settings)
-    section = reader.mapping("rbd", section, _LIMITS | {"volumes", "clones"})
+    section = reader.mapping("rbd", section, _LIMITS | {"namespaces", "volumes", "clones"})
+    _namespaces(reader, section)
     entries = []
     for kind, keys in (("volumes", VOLUME_KEYS), ("clones", CLONE_KEYS)):
         for name, declared in reader.mapping("rbd:" + kind, section.get(kind)).items():
@@ -70,10 +71,24 @@ def read(section, settings, exists=None):
     return entries
 
 
+def namespaces(section, settings):
+    """Return the namespaces that ``section`` declares, as specs without an image; its mistakes are :func:`read`'s."""
+    return _namespaces(_Reader(settings), section if isinstance(section, dict) else {})
+
+
+def _namespaces(reader, section):
+    declared = section.get("namespaces")
+    if declared is not None and not isinstance(declared, list):
+        reader.wrong("rbd:namespaces", "must be a list of pool/namespace, not {}".format(quoted(declared)))
+        declared = None
+    found = [reader.attempt("rbd:namespaces", specs.parse_namespace, name, reader.settings.pool) for name in declared or ()]
+    return sorted(set(found) - {None})
+
+
 def _entry(reader, where, name, declared, is_clone):
     chosen = reader.settings
     pool, namespace = declared.get("pool", chosen.pool), declared.get("namespace", "" if "pool" in declared else chosen.namespace)
-    found = reader.attempt(where, _place, pool, namespace, name)
+    found = reader.attempt(where, _place, pool, namespace, declared.get("image", name))
     _check_flags(reader, where, declared)
     want = reader.attempt(
         where,
@@ -119,7 +134,7 @@ def _place(pool, namespace, name):
     if not isinstance(name, str):
         raise InvalidPillar("the name {} is not text; put it in quotes".format(quoted(name)))
     if "/" in name or "@" in name:
-        raise InvalidPillar("the key is an image's name alone; declare pool and namespace below it")
+        raise InvalidPillar("the key (or image) is an image's name alone; declare pool and namespace below it")
     return specs.Spec(
         specs.check_name(pool, "pool"),
         "" if namespace == "" else specs.check_name(namespace, "namespace"),

@@ -16,7 +16,7 @@ REPO = Path(__file__).resolve().parents[2]
 MODULES = sorted(path.stem for path in (REPO / "_modules").glob("*.py"))
 STATES = sorted(path.stem for path in (REPO / "_states").glob("*.py"))
 # Run on the cluster as they stand: images, snapshots, clones. The others want devices: their own tests run the like.
-RUN = ("rbd_image", "rbd_snapshot", "rbd_clone", "rbd_volumes")
+RUN = ("rbd_image", "rbd_snapshot", "rbd_clone", "rbd_volumes", "rbd_namespace")
 
 
 def functions(kind, name):
@@ -88,7 +88,11 @@ def test_cli_examples_are_calls_that_can_be(modules, function, line):
 
 
 # What an example needs beyond the images and snapshots that it names, and what it must not find.
-MAKES = {"rbd_image.create": lambda images: images, "rbd_clone.create": lambda images: images[:-1]}
+MAKES = {
+    "rbd_image.rename": lambda images: images[1:],
+    "rbd_image.create": lambda images: images,
+    "rbd_clone.create": lambda images: images[:-1],
+}
 PREPARED = {
     "rbd_image.set_features": ["feature", "enable", "{image}", "journaling"],
     "rbd_snapshot.unprotect": ["snap", "protect", "{image}@snap1"],
@@ -106,8 +110,11 @@ def test_cli_examples_run(modules, pool, rbd_cli, function, line):
     named = re.findall(r"(rbd/)?\b(rbd000\d|db)\b(?:@(\w+))?", line)
     line = re.sub(r"(rbd/)?\b(rbd000\d|db)\b", rf"{pool}/{new}-\2", line)
     line = line.replace("namespaces rbd", f"namespaces {pool}").replace("tenx-k8s", pool)
-    if "namespace=" in line:
-        rbd_cli("namespace", "create", f"{pool}/volumes")
+    if "namespace=" in line or function in ("rbd_namespace.info", "rbd_namespace.remove"):
+        rbd_cli("namespace", "create", f"{pool}/volumes", check=False)  # an earlier example may have made it
+    elif function == "rbd_namespace.create":
+        rbd_cli("namespace", "remove", f"{pool}/volumes", check=False)
+    line = line.replace("rbd/volumes", f"{pool}/volumes")
     images = list(dict.fromkeys(name for _, name, _ in named))
     made = MAKES.get(function, lambda images: [])(images)
     for image in [image for image in images if image not in made]:

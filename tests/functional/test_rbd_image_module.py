@@ -139,7 +139,7 @@ def test_the_tree(pool, spec, other_pool, modules, rbd_cli):
     everywhere = modules.rbd_image.tree().splitlines()
     at = everywhere.index(here[0])
     assert everywhere[at : at + 4] == [*here[:2], clone, here[2]]
-    assert f"{spec}-gone in the trash  id {identity}" in everywhere
+    assert [line for line in everywhere if line.startswith(f"{spec}-gone in the trash  id {identity}, by USER at ")]
     lines = modules.rbd_image.tree(pool).splitlines()
     at = lines.index(here[0])
     assert lines[at : at + 3] == here

@@ -234,3 +234,21 @@ def test_a_parent_in_the_trash_is_still_the_parent():
 @pytest.mark.parametrize(("facts", "name"), [(image(), None), (CLONE, "p/a@s"), (image(parent=parent(pool="q", namespace="n")), "q/n/a@s")])
 def test_parent_of(facts, name):
     assert (clones.parent_of(facts) and str(clones.parent_of(facts))) == name
+
+
+@pytest.mark.parametrize(
+    ("have", "now", "refused"),
+    [
+        (parent(id="1"), image(id="1", snapshots=[snapshot("s")]), False),
+        (parent(id="1"), image(id="2", snapshots=[snapshot("s")]), True),
+        (parent(id="1"), image(id="2"), True),
+        (parent(id="1"), None, False),  # in the trash, and nothing has its name
+        (parent(id=None), image(id="2", snapshots=[snapshot("s")]), False),  # cloned by an earlier state of a dry run
+        (parent(id="1"), image(id=None, snapshots=[snapshot("s")]), True),  # made by an earlier state of a dry run
+    ],
+)
+def test_another_image_that_has_the_parents_name(have, now, refused):
+    plan = clones.plan_present(C, image(parent=have, clone_format=2), AS, now, want(), "auto", None)
+    assert bool(plan.refusals) == refused
+    if refused:
+        assert "p/c is a clone of an image that was called p/a and has the id 1, not of the one" in plan.refusals[0]

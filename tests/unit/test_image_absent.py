@@ -3,6 +3,7 @@
 import pytest
 from image_facts import CLUSTER, DEFAULT_FEATURES, NAME, G, P, child, image, snapshot, want
 from saltrbd import image as images
+from saltrbd.errors import InvalidArgument
 
 WATCHER = {"address": "192.0.2.1:0/77", "client": 4711, "cookie": 1}
 LOCK = {"client": "client.5", "cookie": "mine", "address": "192.0.2.2:0/1"}
@@ -26,6 +27,24 @@ def test_plan_absent(current, trash, steps):
         assert plan.planned[NAME] is None
         assert plan.changes == {"p/i": {"image": {"old": "present", "new": "in the trash" if trash else None}}}
         assert (("trash", "p/i") in plan.planned) == trash
+
+
+def test_a_delay_is_part_of_the_change():
+    plan = images.plan_absent(P, image(), True, 604800)
+    assert plan.steps == [("rbd_image.trash", {"name": "p/i", "image_id": "10ab", "delay": 604800})]
+    assert plan.changes == {"p/i": {"image": {"old": "present", "new": "in the trash"}, "kept_for": {"old": None, "new": "1w"}}}
+    assert plan.planned["trash", "p/i"]["delay"] == 604800
+
+
+@pytest.mark.parametrize(("value", "trash", "seconds"), [(None, True, 0), (None, False, 0), ("1h", True, 3600), (0, True, 0)])
+def test_delays(value, trash, seconds):
+    assert images.check_delay(value, trash) == seconds
+
+
+@pytest.mark.parametrize(("value", "trash"), [("soon", True), ("1h", False), (0, False)])
+def test_no_delays(value, trash):
+    with pytest.raises(InvalidArgument):
+        images.check_delay(value, trash)
 
 
 ALL_THE_REST = image(

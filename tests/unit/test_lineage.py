@@ -43,14 +43,23 @@ def test_every_image_is_drawn_once():
     assert text == [
         "p/a  1G",
         "  @s  1G",
-        "p/of_another_pool  1G, clone of format 1",
-        "p/of_gone  1G, clone of format 1",
-        "p/of_trash  1G, clone of format 2",
+        "p/of_another_pool  1G, clone of format 1 of elsewhere/a@s",
+        "p/of_gone  1G, clone of format 1 of p/a@gone",
+        "p/of_trash  1G, clone of format 2 of p/a@s, which was removed since",
     ]
 
 
 def test_the_trash():
-    assert draw([("p", "n", {"name": "x", "id": "77"})]) == ["p/n/x in the trash  id 77"]
+    entry = {"name": "x", "id": "77", "source": "USER", "deleted": 1700000000, "kept_until": 1700000000}
+    assert draw([("p", "n", entry)]) == ["p/n/x in the trash  id 77, by USER at 2023-11-14 22:13 UTC"]
+    kept = dict(entry, kept_until=1700604800)
+    assert draw([("p", "n", kept)]) == ["p/n/x in the trash  id 77, by USER at 2023-11-14 22:13 UTC, kept until 2023-11-21 22:13 UTC"]
+
+
+def test_a_parent_in_the_trash_is_not_the_image_that_has_its_name_now():
+    entry = {"name": "a", "id": "77", "source": "USER", "deleted": 1700000000, "kept_until": 1700000000}
+    text = draw([("p", "", entry)], p__a=image(snapshots=[snapshot("s")]), p__b=image(parent=parent(id="77"), clone_format=2))
+    assert text[:3] == ["p/a  1G", "  @s  1G", "p/b  1G, clone of format 2 of p/a@s in the trash (id 77)"]
 
 
 def test_what_could_not_be_read():

@@ -12,7 +12,15 @@ def layout(section):
 
 
 def test_nothing():
-    assert tree.layout([]) == {"images": [], "clones": [], "devices": [], "filesystems": [], "mounts": [], "snapshots": []}
+    assert tree.layout([]) == {
+        "namespaces": [],
+        "images": [],
+        "clones": [],
+        "devices": [],
+        "filesystems": [],
+        "mounts": [],
+        "snapshots": [],
+    }
 
 
 def test_the_example():
@@ -149,3 +157,21 @@ def test_names_that_look_like_patterns():
                 # Salt matches requisites as shell patterns; each must mean one state, and the same image's.
                 (match,) = [identity for identity in made if fnmatch.fnmatch(identity, pattern)]
                 assert match.rpartition("/")[2].partition("@")[0] == state["id"].rpartition("/")[2].partition("@")[0]
+
+
+def test_images_come_after_their_namespace():
+    section = {
+        "namespaces": ["rbd/n[1]", "q/n"],
+        "volumes": {"a": {"size": "1G", "pool": "rbd", "namespace": "n[1]", "snapshots": {"s": {}}}, "b": {"size": "1G"}},
+        "clones": {"c": {"parent": "rbd/n[1]/a@s", "pool": "q", "namespace": "n"}},
+    }
+    found = tree.layout(volumes.read(section, CHOSEN), volumes.namespaces(section, CHOSEN))
+    assert [(item["id"], item["function"], item["arguments"]) for item in found["namespaces"]] == [
+        ("rbd namespace q/n", "rbd_namespace.present", {"name": "q/n"}),
+        ("rbd namespace rbd/n[1]", "rbd_namespace.present", {"name": "rbd/n[1]"}),
+    ]
+    needs = {
+        item["arguments"]["name"]: [one["rbd_namespace"] for one in item["require"] if "rbd_namespace" in one] for item in found["images"]
+    }
+    assert needs == {"rbd/n[1]/a": ["rbd namespace rbd/n[[]1]"], "rbd/b": []}
+    assert found["clones"][0]["require"] == [{"rbd_namespace": "rbd namespace q/n"}, {"rbd_snapshot": "rbd snapshots s auto 0"}]

@@ -52,6 +52,9 @@ def test_the_example():
     [
         (["a"], "rbd: must be a mapping, not ['a']"),
         ({"volume": {}}, "rbd: unknown key 'volume'"),
+        ({"namespaces": "rbd/n"}, "rbd:namespaces: must be a list of pool/namespace, not 'rbd/n'"),
+        ({"namespaces": [5]}, "rbd:namespaces: A pool or namespace must be named as text, pool[/namespace], not 5"),
+        ({"namespaces": ["a/b/c"]}, "rbd:namespaces: The namespace in 'a/b/c' 'b/c' holds '/'"),
         ({"volumes": ["a"]}, "rbd:volumes: must be a mapping, not ['a']"),
         ({"volumes": {"a": "1G"}}, "rbd:volumes:a: must be a mapping, not '1G'"),
         ({"volumes": {"a": None}}, "rbd:volumes:a: has no size"),
@@ -64,9 +67,15 @@ def test_the_example():
         ({"volumes": {1: {"size": "1G"}}}, "rbd:volumes:1: the name 1 is not text; put it in quotes"),
         ({"volumes": {True: {"size": "1G"}}}, "rbd:volumes:True: the name True is not text"),
         ({"volumes": {None: {"size": "1G"}}}, "rbd:volumes:None: the name None is not text"),
-        ({"volumes": {"p/a": {"size": "1G"}}}, "the key is an image's name alone; declare pool and namespace below it"),
-        ({"volumes": {"a@s": {"size": "1G"}}}, "the key is an image's name alone"),
+        ({"volumes": {"p/a": {"size": "1G"}}}, "the key (or image) is an image's name alone; declare pool and namespace below it"),
+        ({"volumes": {"a@s": {"size": "1G"}}}, "the key (or image) is an image's name alone"),
         ({"volumes": {"a b": {"size": "1G"}}}, "white space"),
+        (volume(image=5), "the name 5 is not text"),
+        (volume(image="p/b"), "the key (or image) is an image's name alone"),
+        (
+            {"volumes": {"a": {"size": "1G"}, "b": {"size": "1G", "image": "a"}}},
+            "rbd/a is declared by rbd:volumes:a already",
+        ),
         ({"volumes": {"a\nb": {"size": "1G"}}}, r"rbd:volumes:'a\nb': "),
         ({"volumes": {"\ud800": {"size": "1G"}}}, r"rbd:volumes:'\ud800': "),
         ({"volumes": {"": {"size": "1G"}}}, "rbd:volumes:'': The image name is empty"),
@@ -147,6 +156,14 @@ def test_mistakes(section, words):
     assert words in mistakes(section)
 
 
+def test_namespaces():
+    section = {"namespaces": ["q/n", "m", "rbd/m"]}
+    assert read(section) == []
+    assert [str(place) for place in volumes.namespaces(section, CHOSEN)] == ["q/n", "rbd/m"]
+    for nothing in (None, {}, {"namespaces": None}, {"namespaces": []}):
+        assert volumes.namespaces(nothing, CHOSEN) == []
+
+
 def test_every_mistake_in_one_message():
     told = mistakes(
         {
@@ -179,6 +196,11 @@ def test_one_mount_point_is_one_volumes():
 def test_the_same_name_in_another_namespace_is_another_image():
     section = {"volumes": {"a": {"size": "1G"}}, "clones": {"a": {"parent": "a@s", "namespace": "n"}}}
     section["volumes"]["a"]["snapshots"] = {"s": {}}
+    assert [str(entry["spec"]) for entry in read(section)] == ["rbd/a", "rbd/n/a"]
+
+
+def test_a_key_that_is_not_the_images_name():
+    section = {"volumes": {"a": {"size": "1G"}, "rbd/n/a": {"size": "1G", "namespace": "n", "image": "a"}}}
     assert [str(entry["spec"]) for entry in read(section)] == ["rbd/a", "rbd/n/a"]
 
 

@@ -31,4 +31,41 @@ def namespace_list(session, report, pool):
     return sorted(rbd.RBD().namespace_list(session.ioctx(pool)))
 
 
-OPERATIONS = {"cluster_info": cluster_info, "namespace_list": namespace_list}
+def namespace_info(session, report, pool, namespace):
+    """What is in a namespace: the names of its images, the entries of its trash (name, id), the names of its groups; None where there
+    is no such namespace."""
+    if not rbd.RBD().namespace_exists(session.ioctx(pool), namespace):
+        return None
+    context = session.ioctx(pool, namespace)
+    return {
+        "images": sorted(rbd.RBD().list(context)),
+        "trash": [{"name": item["name"], "id": item["id"]} for item in rbd.RBD().trash_list(context)],
+        "groups": sorted(rbd.RBD().group_list(context)),
+    }
+
+
+def namespace_create(session, report, pool, namespace):
+    """Make a namespace."""
+    try:
+        rbd.RBD().namespace_create(session.ioctx(pool), namespace)
+    except rbd.ImageExists:
+        raise WorkerError("NamespaceExists", "the namespace exists already")
+
+
+def namespace_remove(session, report, pool, namespace):
+    """Remove a namespace. librbd refuses one with images, also in the trash; of groups it takes no notice (16.2)."""
+    try:
+        rbd.RBD().namespace_remove(session.ioctx(pool), namespace)
+    except rbd.ImageNotFound:
+        raise WorkerError("NamespaceNotFound", "the namespace does not exist")
+    except rbd.ImageBusy:
+        raise WorkerError("Busy", "images are in it, or in its trash")
+
+
+OPERATIONS = {
+    "cluster_info": cluster_info,
+    "namespace_list": namespace_list,
+    "namespace_info": namespace_info,
+    "namespace_create": namespace_create,
+    "namespace_remove": namespace_remove,
+}

@@ -5,7 +5,7 @@ import re
 import rados
 import rbd
 import trash
-from session import WorkerError, describe
+from session import WorkerError, describe, seconds
 
 FEATURES = {
     "layering": 1,
@@ -80,9 +80,9 @@ def _read(session, context, handle, children, users):
         "parent": _parent(session, handle),
         "metadata": {key: value for key, value in metadata.items() if not key.startswith(_CONFIG)},
         "config": {key[len(_CONFIG) :]: value for key, value in metadata.items() if key.startswith(_CONFIG)},
-        "created": int(handle.create_timestamp().timestamp()),
+        "created": seconds(handle.create_timestamp()),
         # librbd keeps it to the minute (rbd_mtime_update_interval); krbd does not keep it.
-        "modified": int(handle.modify_timestamp().timestamp()),
+        "modified": seconds(handle.modify_timestamp()),
     }
     facts["clone_format"] = None
     if facts["parent"]:
@@ -154,7 +154,7 @@ def _snapshot(handle, item):
         "size": item["size"],
         "type": kind,
         "protected": kind == "user" and handle.is_protected_snap(item["name"]),
-        "created": int(handle.get_snap_timestamp(item["id"]).timestamp()),
+        "created": seconds(handle.get_snap_timestamp(item["id"])),
         "original_name": item["trash"]["original_name"] if kind == "trash" and "trash" in item else None,
     }
 
@@ -348,6 +348,18 @@ def _rebuild(handle, report, fraction):
     handle.rebuild_object_map()
 
 
+def image_rename(session, report, pool, namespace, image, image_id, new, snapshot=""):
+    """Give the image with this id another name in its pool and namespace."""
+    context = session.ioctx(pool, namespace)
+    with session.image(pool, namespace, image) as handle:
+        if handle.id() != image_id:
+            raise WorkerError("ImageReplaced", "another image has that name by now (id {})".format(handle.id()))
+    try:
+        rbd.RBD().rename(context, image, new)
+    except rbd.ImageExists:
+        raise WorkerError("ImageExists", "an image {} exists already".format(new))
+
+
 OPERATIONS = {
     "image_list": image_list,
     "image_info": image_info,
@@ -359,4 +371,5 @@ OPERATIONS = {
     "image_config": image_config,
     "config_keys": config_keys,
     "image_rebuild_object_map": image_rebuild_object_map,
+    "image_rename": image_rename,
 }

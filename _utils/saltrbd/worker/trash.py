@@ -4,22 +4,23 @@ import errno
 
 import rados
 import rbd
-from session import WorkerError, describe
+from session import WorkerError, describe, seconds
 
 # What librbd finds before it takes any data: a user, a snapshot, a group of images.
 _IN_THE_WAY = (errno.EBUSY, errno.ENOTEMPTY, errno.EMLINK)
 
 
 def trash_list(session, report, pool, namespace="", image="", snapshot=""):
-    """What lies in the trash: name, id, when it was moved there and until when it is kept (seconds since 1970)."""
+    """What lies in the trash: name, id, who moved it there (source: USER, MIRRORING, MIGRATION, REMOVING), when, and until when it is kept
+    (seconds since 1970)."""
     found = rbd.RBD().trash_list(session.ioctx(pool, namespace))
     return [
         {
             "name": item["name"],
             "id": item["id"],
             "source": item["source"],
-            "deleted": int(item["deletion_time"].timestamp()),
-            "kept_until": int(item["deferment_end_time"].timestamp()),
+            "deleted": seconds(item["deletion_time"]),
+            "kept_until": seconds(item["deferment_end_time"]),
         }
         for item in found
     ]
@@ -100,9 +101,15 @@ def trash_restore(session, report, pool, namespace, image, image_id, snapshot=""
     rbd.RBD().trash_restore(session.ioctx(pool, namespace), image_id, image)
 
 
+def trash_remove(session, report, pool, namespace, image, image_id, early=False, snapshot=""):
+    """Remove the image with this id from the trash for good. librbd refuses one that is to be kept still, unless ``early``."""
+    rbd.RBD().trash_remove(session.ioctx(pool, namespace), image_id, early, on_progress=lambda done, total: report(done / max(total, 1)))
+
+
 OPERATIONS = {
     "trash_list": trash_list,
     "trash_move": trash_move,
     "image_remove": image_remove,
     "trash_restore": trash_restore,
+    "trash_remove": trash_remove,
 }
