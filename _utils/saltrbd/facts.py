@@ -1,5 +1,6 @@
 """Facts as a state sees them: what earlier states of the same dry run planned comes before what the cluster says."""
 
+from saltrbd import clone
 from saltrbd import spec as specs
 
 
@@ -83,6 +84,8 @@ def _child(child, known):
     """Return a clone's facts as this dry run would leave it, None where it would be gone."""
     name = str(specs.Spec(child["pool"], child["namespace"], child["image"], ""))
     planned = known.get(("image", name), child)
+    if planned and planned["id"] == child["id"] and planned.get("parent", True) is None and clone.lets_go(planned):
+        return None  # flattened by then
     if child["trash"] or (planned and planned["id"] == child["id"]):
         return child
     trashed = known.get(("trash", name))

@@ -323,9 +323,7 @@ def plan_absent(spec, current, trash=True):
         return Plan()
     changes = {str(spec): {"image": change("present", "in the trash" if trash else None)}}
     blocked = ["the clone {}".format(child_name(child)) for item in current["snapshots"] for child in item.get("children", ())]
-    blocked += list(current.get("devices", ()))
-    blocked += ["the user {address} (client.{client})".format(**item) for item in current["watchers"]]
-    blocked += ["the lock '{cookie}' held by {client} at {address}".format(**item) for item in current["locks"]]
+    blocked += users(current)
     blocked += [device for item in current["snapshots"] for device in item.get("devices", ())]
     if not trash:
         blocked += [_snapshot_in_the_way(spec, item) for item in current["snapshots"]]
@@ -339,6 +337,13 @@ def plan_absent(spec, current, trash=True):
         planned["trash", str(spec)] = {"name": spec.image, "id": current["id"], "facts": current}
     step = "rbd_image.trash" if trash else "rbd_image.remove"
     return Plan(steps=[(step, {"name": str(spec)})], changes=changes, planned=planned)
+
+
+def users(current):
+    """Return who uses the image with these facts, as words."""
+    found = list(current.get("devices", ()))
+    found += ["the user {address} (client.{client})".format(**item) for item in current["watchers"]]
+    return found + ["the lock '{cookie}' held by {client} at {address}".format(**item) for item in current["locks"]]
 
 
 def _snapshot_in_the_way(spec, item):
