@@ -74,7 +74,9 @@ def _runs(version, parts, rest):
     """Return ``[(Salt version, [paths])]``; without any choice the other Salt's states come first, then everything."""
     named = [word for word in rest if word.startswith("tests/") and (REPO / word.partition("::")[0]).exists()]
     if parts or named:
-        return [(version or prepare.SALT, [TESTS / part for part in parts])]
+        # A part beside files of it says where they are, not that all of it shall run.
+        narrowed = {word.split("/")[1] for word in named}
+        return [(version or prepare.SALT, [TESTS / part for part in parts if part not in narrowed])]
     default = [TESTS / part for part in ("unit", "functional", "integration") if part in _folders()]
     if version:
         return [(version, default)]

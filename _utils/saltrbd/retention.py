@@ -1,9 +1,9 @@
 """Which snapshots stay: the latest ones, and one for each hour, day, week, month, year. Pure; times are seconds since 1970, in UTC.
 
-The rule: for each period (an hour, a day, ...) that a rule counts, the newest snapshot of it stays, for as many periods as the rule
-says, counted from the newest period backwards. Periods without a snapshot do not count, so that nothing goes while nothing is made. A snapshot
-stays when one rule keeps it. Hours and days begin by UTC, weeks on Monday (ISO 8601), months and years by the calendar, all in UTC.
-So how often it runs does not matter: what one run keeps, and what many in between would have kept, is the same.
+The newest snapshot of each hour (day, ...) stays, for as many hours as the rule says, counted from the newest backwards. Hours without
+a snapshot do not count, so that nothing goes while nothing is made. A snapshot stays when one rule keeps it. Days, months and years
+are those of UTC, weeks those of ISO 8601 (from Monday), in UTC. How often it runs does not matter: what one run keeps, and what many in
+between would have left, is the same.
 """
 
 import fnmatch

@@ -80,7 +80,7 @@ def _read(session, context, handle, children, users):
         "metadata": {key: value for key, value in metadata.items() if not key.startswith(_CONFIG)},
         "config": {key[len(_CONFIG) :]: value for key, value in metadata.items() if key.startswith(_CONFIG)},
         "created": seconds(handle.create_timestamp()),
-        # The bindings of 16.2 give this one in local time. librbd keeps it to the minute (rbd_mtime_update_interval); krbd does not keep it.
+        # librbd keeps it to the minute (rbd_mtime_update_interval), krbd not at all. The bindings give this one in local time.
         "modified": int(handle.modify_timestamp().timestamp()),
     }
     facts["clone_format"] = None

@@ -36,15 +36,17 @@ def _changed(head, before, snapshot, report):
     # The maps are trusted only while their flags are 0; else librbd asks for every object.
     trusted = bool(head.features() & before.features() & FEATURES["fast-diff"]) and not head.flags() and not before.flags()
     for start in range(0, size, CHUNK):
-        extents = []
-        head.diff_iterate(
-            start, min(CHUNK, size - start), snapshot, lambda offset, length, _: extents.append((offset, length)), whole_object=trusted
-        )
-        for offset, length in sorted(extents):
+        for offset, length in _extents(head, start, min(CHUNK, size - start), snapshot, trusted):
             for at in range(offset, offset + length, _PIECE):
                 report(at / size)
                 yield at, min(_PIECE, offset + length - at)
         report(start / size)
+
+
+def _extents(head, offset, length, snapshot, trusted):
+    found = []
+    head.diff_iterate(offset, length, snapshot, lambda at, size, exists: found.append((at, size)), whole_object=trusted)
+    return sorted(found)
 
 
 def _first(head, before, offset, length):
