@@ -174,6 +174,14 @@ def test_five_years_of_nights(every, missed):
     assert len({period("yearly", key) for key in left}) == 4
 
 
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "latest"])
+def test_every_period_of_five_years(rule):
+    """With a count that is never reached the newest of each period stays; a snapshot every 29 minutes meets every seam."""
+    times = {seconds: (seconds, seconds) for seconds in range(BEGIN, BEGIN + YEARS, 29 * 60)}
+    newest = {period(rule, seconds): seconds for seconds in times}
+    assert sorted(retention.kept(times, {rule: 100000})) == sorted(newest.values())
+
+
 # What is declared.
 
 
