@@ -24,7 +24,7 @@ def plan(wanted, facts, compared, discard=False):
         found.changes[str(spec.head)] = fields = {"content": change("changed since", "as at {}".format(spec))}
         if differs["size"] != differs["snapshot_size"]:
             fields["size"] = change(size.show(differs["size"]), size.show(differs["snapshot_size"]))
-        found.refusals += _refusals(spec, image, differs, discard)
+        found.refusals.extend(_refusals(spec, image, differs, discard))
         found.planned[("image", str(spec.head))] = dict(image, size=differs["snapshot_size"])
         names.append(str(spec))
     if found.refusals:
