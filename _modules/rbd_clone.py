@@ -108,7 +108,7 @@ def parents(name, image_id=None):
     """
     chosen = _settings()
     wanted = spec.parse(name, chosen.pool, chosen.namespace)
-    return client.get(chosen).call("clone_parents", wanted.head, snapshot=wanted.snapshot, image_id=image_id)
+    return client.get(chosen).call("clone_parents", wanted, image_id=image_id)
 
 
 def flatten(name):

@@ -11,7 +11,7 @@ REMOVED = {"snapshot": {"old": "present", "new": None}}
 
 @pytest.fixture
 def look(rbd_cli):
-    """The names of an image's snapshots as the rbd command lists them, oldest first; with ``all`` those in Ceph's trash and of groups too."""
+    """The names of an image's snapshots as the rbd command lists them, oldest first; ``--all``: in Ceph's trash and of groups too."""
 
     def look(image, *words):
         found = rbd_cli.json("snap", "ls", image, *words)
@@ -37,7 +37,7 @@ def left(look, image):
 
 
 def gone(*names):
-    return {name: REMOVED for name in names}
+    return dict.fromkeys(names, REMOVED)
 
 
 def test_retained(spec, nights, rbd_cli, converges, unchanged, look):
