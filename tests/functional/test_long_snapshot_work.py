@@ -1,0 +1,67 @@
+"""Flattening and rolling back take longer than their limit as long as they get on; what stops is told, and goes on from there."""
+
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from faults import lasts, stopped
+from saltrbd import errors
+
+G = 1 << 30
+LIMIT = 2
+
+
+@pytest.fixture
+def big_clone(make_client, make_images):
+    """Make a clone of so many bytes without an object map, so that every object is asked for; returns (clone, its parent)."""
+
+    def make(size):
+        parent, clone = make_images(2, 4 << 20)
+        ceph = make_client()
+        ceph.call("image_remove", parent)
+        ceph.call("image_remove", clone)
+        ceph.call("image_create", parent, size=size, features=["layering"])
+        ceph.call("snapshot_create", parent.at("s"))
+        ceph.call("clone_create", clone, parent=parent.at("s").where(), clone_format=2, features=["layering"])
+        return clone, parent.at("s")
+
+    return make
+
+
+def test_a_flatten_goes_on_and_stops_without_progress(cluster, make_client, big_clone, caplog):
+    ceph, (clone, _) = make_client(timeout=LIMIT, progress_timeout=LIMIT), big_clone(96 * G)
+    with caplog.at_level(logging.INFO, logger="saltrbd.client"), ThreadPoolExecutor(1) as threads:
+        flatten = threads.submit(ceph.call, "clone_flatten", clone)
+        time.sleep(LIMIT + 1.5)
+        assert not flatten.done(), "it is fast here: take a larger image"
+        with stopped(cluster, "ceph-osd"), lasts(LIMIT - 1, 2 * LIMIT), pytest.raises(errors.CephTimeout) as caught:
+            flatten.result()
+    assert str(caught.value).startswith(f"Flattening the image {clone} made no progress for {LIMIT} s on the cluster at ")
+    assert f"Flattening the image {clone}: 10 %" in caplog.messages
+    patient = make_client(progress_timeout=60)
+    patient.call("clone_flatten", clone)
+    assert patient.call("image_info", clone)["parent"] is None
+    patient.call("clone_flatten", clone)  # one without a parent stays as it is
+
+
+def test_a_rollback_may_take_its_time_for_each_object(make_client, big_clone):
+    """It has no progress for Python: its limit grows with the image."""
+    ceph, (_, snapshot) = make_client(progress_timeout=0.5), big_clone(64 * G)
+    began = time.monotonic()
+    ceph.call("snapshot_rollback", snapshot)
+    assert time.monotonic() - began > 0.5, "it is fast here: take a larger image"
+    facts = make_client().call("snapshot_compare", snapshot)
+    assert (facts["differs_at"], facts["size"]) == (None, 64 * G)
+
+
+def test_a_rollback_that_stops_is_told(cluster, make_client, make_images):
+    (image,) = make_images(1)
+    ceph = make_client(timeout=LIMIT, progress_timeout=LIMIT)
+    ceph.call("snapshot_create", image.at("s"))
+    with stopped(cluster, "ceph-osd"), lasts(LIMIT, 2 * LIMIT), pytest.raises(errors.CephTimeout) as caught:
+        ceph.call("snapshot_rollback", image.at("s"))
+    assert str(caught.value).startswith(f"Rolling the image back to {image}@s made no progress for {LIMIT} s on the cluster at ")
+    patient = make_client()
+    patient.call("snapshot_rollback", image.at("s"))
+    assert patient.call("snapshot_compare", image.at("s"))["differs_at"] is None
