@@ -240,13 +240,13 @@ def unprotect(name, images=None):
     return True
 
 
-def compare(name, images=None):
+def compare(name, images=None, image_ids=None):
     """
     Return whether images are as they were at their snapshots: {spec: {"size", "snapshot_size", "differs_at", "compared"}}.
 
     Sizes are in bytes; differs_at is the first byte that differs, None where none does; compared is how many bytes were read from both,
     which is what librbd's diff names. What a client that has the image open has not written out yet is not seen.
-    Raises SnapshotNotFound.
+    ``image_ids`` ({"pool/image": id}) finds images in the trash. Raises SnapshotNotFound.
 
     CLI Example:
 
@@ -255,7 +255,9 @@ def compare(name, images=None):
         salt '*' rbd_snapshot.compare rbd/rbd0001@snap1
     """
     wanted = _specs(name, images)
-    return {str(item): facts for item, facts in zip(wanted, _all("snapshot_compare", wanted))}
+    ids = image_ids or {}
+    asked = [("snapshot_compare", dict(item.where(), image_id=ids.get(str(item.head)))) for item in wanted]
+    return {str(item): facts for item, facts in zip(wanted, client.get(_settings()).all(asked))}
 
 
 def rollback(name, images=None):

@@ -160,8 +160,9 @@ def rolled_back(name, images=None, discard_changes=False):
 def _compared(wanted, found):
     """Return {snapshot spec: how its image differs from it}, None for one that is missing or that this dry run would make."""
     items = {item: found[item.head] and snapshot.find(found[item.head], item.snapshot) for item in wanted}
-    ask = [str(item) for item, facts_of in items.items() if facts_of and facts_of["id"] is not None]
-    compared = __salt__["rbd_snapshot.compare"](ask) if ask else {}
+    ask = [item for item, facts_of in items.items() if facts_of and facts_of["id"] is not None]
+    ids = {str(item.head): found[item.head]["id"] for item in ask}  # an earlier state of a dry run may bring one back from the trash
+    compared = __salt__["rbd_snapshot.compare"]([str(item) for item in ask], image_ids=ids) if ask else {}
     return {item: compared.get(str(item)) for item in wanted}
 
 

@@ -182,6 +182,25 @@ back:
     assert [ran.result for ran in state_run(sls)] == [True, True, True]
 
 
+def test_an_image_that_the_same_run_brings_back_from_the_trash(image, rbd_cli, other_client, state_run, digest):
+    before = digest(image)
+    other_client(image, "image.write(b'after', 0)")
+    rbd_cli("trash", "mv", image)
+    sls = f"""
+{image}:
+  rbd_image.present:
+    - size: 16M
+    - restore_from_trash: True
+{image}@s:
+  rbd_snapshot.rolled_back:
+    - discard_changes: True
+"""
+    dry, real = state_run(sls, test=True), state_run(sls)
+    assert [(ran.result, ran.changes) for ran in dry] == [(None, ran.changes) for ran in real]
+    assert [ran.result for ran in real] == [True, True]
+    assert digest(image) == before
+
+
 def test_compare(image, other_client, modules):
     facts = {"size": 16 * M, "snapshot_size": 16 * M, "differs_at": None, "compared": 0}
     assert modules.rbd_snapshot.compare(f"{image}@s") == {f"{image}@s": facts}
