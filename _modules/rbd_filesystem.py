@@ -7,7 +7,7 @@ device must be proven blank, and proven to be that image. Errors are subclasses 
 the storage does not answer within ``rbd:timeout`` seconds (30 by default).
 """
 
-from saltrbd import blank, client, device_find, errors, filesystem, freeze, fscheck, hostlock, mkfs, mount, mounting, settings, spec
+from saltrbd import blank, client, device_find, errors, filesystem, freeze, fscheck, mkfs, mount, mounting, settings, spec
 from saltrbd.mkfs_options import desired as _desired
 
 __virtualname__ = "rbd_filesystem"
@@ -92,10 +92,8 @@ def format_(name, fs_type=None, label=None, mkfs_options=None):
     ceph = _ceph()
     where = _image(name, ceph)
     wanted = _desired(ceph.settings, fs_type, label, mkfs_options)
-    mapping = mounting.need(ceph, where)
-    with hostlock.hold(ceph, mapping.image_id):  # the proof and mkfs are one step: no other run of ours comes between
-        facts = filesystem.look(ceph, where, check=False)
-        again = bool(facts["mark"]) and filesystem.remnant(filesystem.look(ceph, where))
+    with mounting.held(ceph, where) as (mapping, facts):  # the proof and mkfs are one step: no other run of ours comes between
+        again = bool(facts["mark"]) and filesystem.remnant(filesystem.look(ceph, where, wait=False))
         if facts["signature"] and not again:
             raise errors.NotBlank("{} at {} gets no filesystem: it carries {}.".format(where, mapping.device, facts["signature"]))
         return mkfs.make(ceph, mapping, wanted, again)

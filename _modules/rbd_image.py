@@ -258,9 +258,12 @@ def _put_and_remove(values, remove):
     return {key: value for key, value in values.items() if value is not None}, gone
 
 
-def remove(name):
+def remove(name, image_id=None):
     """
-    Remove an image at once, past the trash. The data is gone. Raises Refused while it has clones, users, locks or snapshots.
+    Remove an image at once. The data is gone. Raises Refused while it has clones, users, locks or snapshots.
+
+    ``image_id`` is the id of the image that is meant; ImageReplaced when another one has the name, before or in between,
+    and nothing is removed. The removal goes by way of the trash: an error that stops it midway says that the rest lies there.
 
     CLI Example:
 
@@ -268,22 +271,30 @@ def remove(name):
 
         salt '*' rbd_image.remove rbd/db
     """
-    _refuse(name, trash=False)
-    _ceph().call("image_remove", _spec(name))
+    _ceph().call("image_remove", _spec(name), image_id=_checked(name, image_id, trash=False))
     return True
 
 
-def _refuse(name, **how):
-    """Raise :class:`Refused` with everything that stands in the way of a removal: librbd itself guards less."""
-    refusals = image.plan_absent(_spec(name), info(name, children=True, users=True), **how).refusals
+def _checked(name, image_id, **how):
+    """Return the id of the image that may go, so that none goes that took its name since. Raises :class:`Refused` with everything
+    that stands in the way of a removal: librbd itself guards less."""
+    facts = info(name, children=True, users=True)
+    if image_id is not None and facts["id"] != str(image_id):
+        raise errors.ImageReplaced(
+            "{} is not removed: the image of that name is another one by now (id {}, and {} was meant).".format(
+                _spec(name), facts["id"], image_id
+            )
+        )
+    refusals = image.plan_absent(_spec(name), facts, **how).refusals
     if refusals:
         raise errors.Refused(" ".join(refusals))
+    return facts["id"]
 
 
-def trash(name, delay=0):
+def trash(name, delay=0, image_id=None):
     """
     Move an image to the trash, where it cannot be purged for ``delay`` seconds. Raises Refused while it has clones, users
-    or locks.
+    or locks, and ImageReplaced where the image of that name has another id than ``image_id``.
 
     CLI Example:
 
@@ -293,8 +304,7 @@ def trash(name, delay=0):
     """
     if isinstance(delay, bool) or not isinstance(delay, int) or not 0 <= delay < 2**31:
         raise InvalidArgument("The delay must be seconds, 0 or more, not {}.".format(errors.quoted(delay)))
-    _refuse(name, trash=True)
-    _ceph().call("trash_move", _spec(name), delay=delay)
+    _ceph().call("trash_move", _spec(name), image_id=_checked(name, image_id, trash=True), delay=delay)
     return True
 
 
@@ -347,7 +357,8 @@ def tree(pool=None):
     Return a text for people: every image with its snapshots and clones, across pools and namespaces, and what is mapped
     and mounted on this host.
 
-    ``pool`` limits it to one pool. The trash is shown too.
+    ``pool`` limits it to one pool. The trash is shown too. What the Ceph user may not read is named below the tree;
+    PermissionDenied where that is everything.
 
     CLI Example:
 

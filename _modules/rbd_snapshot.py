@@ -5,9 +5,9 @@ The monitor hands out snapshot ids once per ``paxos_propose_interval`` (1 s), so
 200 s, and 200 at once take 2 s. Wherever a name is taken, a list is too.
 """
 
-from saltrbd import client, freeze, image, settings, snapshot, spec
+from saltrbd import client, errors, freeze, image, settings, snapshot, spec
 from saltrbd import rollback as rolling
-from saltrbd.errors import CommandExecutionError, FreezeFailed, Refused, SnapshotNotFound
+from saltrbd.errors import FreezeFailed, Refused, SnapshotNotFound
 
 __virtualname__ = "rbd_snapshot"
 __func_alias__ = {"list_": "list"}
@@ -116,25 +116,14 @@ def _create(wanted, targets, protect, consistency):
     if not targets:
         _all("snapshot_create", wanted, protect=protect)
         return {str(item): {"consistency": "crash", "seconds": None} for item in wanted}
-    before = _existing(wanted)
-    failure = None
     with freeze.held(targets, _settings()) as hold:
-        try:
-            _all("snapshot_create", wanted, protect=protect)
-        except CommandExecutionError as error:
-            failure = error
-    if consistency == "filesystem" and (failure or not hold.intact):
-        # What is there now may be of a moment after the thaw, and the next run would take it for what was declared.
-        gone = _undo([item for item in _existing(wanted) if item not in before], protect)
-        why = failure or FreezeFailed(
-            "The filesystems were thawed before every snapshot was on its image (rbd:freeze_timeout is {:g} s).".format(
-                _settings().freeze_timeout
-            )
-        )
-        removed = " These snapshots were removed again: {}.".format(", ".join(map(str, gone))) if gone else ""
-        raise type(why)(str(why) + removed)
-    if failure:
-        raise failure
+        outcomes = client.get(_settings()).batch([("snapshot_create", dict(item.where(), protect=protect)) for item in wanted])
+    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if consistency == "filesystem" and (failed or not hold.intact):
+        # What was made may be of a moment after the thaw, and the next run would take it for what was declared.
+        raise _undone({item: outcome.result["id"] for item, outcome in zip(wanted, outcomes) if outcome.error is None}, failed)
+    if failed:
+        raise errors.together(failed)
     return {
         str(item): {
             "consistency": "filesystem" if hold.intact and item.head in targets else "crash",
@@ -166,18 +155,30 @@ def _targets(images):
     return targets, {head: target if isinstance(target, str) else None for head, target in found.items()}
 
 
-def _existing(wanted):
-    """Return those of the snapshots that exist."""
-    found = client.get(_settings()).batch([("image_info", item.head.where()) for item in wanted])
-    return {item for item, outcome in zip(wanted, found) if outcome.result and snapshot.find(outcome.result, item.snapshot)}
+def _undone(made, failed):
+    """Remove the snapshots that this run has ``made`` ({spec: id}), and return the error to raise, with what became of each.
 
-
-def _undo(wanted, protect):
-    """Remove what was just made, and return it."""
-    if protect:
-        _all("snapshot_unprotect", wanted)
-    _all("snapshot_remove", wanted)
-    return sorted(wanted)
+    One that another process has made meanwhile, or whose making had no answer, is not known to be ours: it stays.
+    """
+    why = (
+        errors.together(failed)
+        if failed
+        else FreezeFailed(
+            "The filesystems were thawed before every snapshot was on its image (rbd:freeze_timeout is {:g} s).".format(
+                _settings().freeze_timeout
+            )
+        )
+    )
+    items = sorted(made)
+    outcomes = client.get(_settings()).batch([("snapshot_undo", dict(item.where(), snapshot_id=made[item])) for item in items])
+    text = [str(why)]
+    gone = [str(item) for item, outcome in zip(items, outcomes) if outcome.error is None]
+    if gone:
+        text.append("These snapshots were removed again: {}.".format(", ".join(gone)))
+    for item, outcome in zip(items, outcomes):
+        if outcome.error is not None and not isinstance(outcome.error, SnapshotNotFound):
+            text.append("{} is still there, and may be of a moment after the thaw; remove it. {}".format(item, outcome.error))
+    return type(why)(" ".join(text))
 
 
 def remove(name, images=None, with_clones=False):

@@ -29,7 +29,7 @@ def layout():
         chosen = settings.load(__opts__, __pillar__)
         unknown = settings.unknown_keys(__pillar__)
         if unknown:
-            raise InvalidPillar("The pillar makes no sense, so nothing was touched. ceph: unknown keys: {}.".format(", ".join(unknown)))
+            raise InvalidPillar.of([unknown])
         entries = volumes.read(settings.plain(__pillar__.get("rbd") or {}), chosen, _existing)
     except RbdError as error:
         return dict(tree.layout([]), mistakes=str(error))

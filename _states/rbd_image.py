@@ -91,7 +91,8 @@ def absent(name, trash=True):
     Make the image be gone: into the trash, or at once with ``trash: False``.
 
     Refused, with the whole list, while clones of either format hang on it, while anybody uses it (watchers and locks, by
-    address), and without the trash while it has snapshots.
+    address), and without the trash while it has snapshots. An image that another one took the place of since it was looked at
+    stays (ImageReplaced). With ``trash: False`` the comment names what lies in the trash under that name: it stays there.
 
     .. code-block:: yaml
 
@@ -107,6 +108,8 @@ def absent(name, trash=True):
         wanted = spec.parse_image(name, chosen.pool, chosen.namespace)
         image.flag(trash, "trash")
         current = facts.images(__salt__["rbd_image.info"], known, [wanted], children=True, users=True)[wanted]
+        if current is None and not trash:
+            return converge.Plan(notes=image.left_in_trash(wanted, __salt__["rbd_image.trash_list"](wanted.pool, wanted.namespace)))
         return image.plan_absent(wanted, current, trash)
 
     return converge.converge(name, __opts__["test"], look, _act, known, "{} is absent.".format(name))

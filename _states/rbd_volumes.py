@@ -1,5 +1,5 @@
 """
-The pillar's volumes as a whole: ``salt/rbd`` declares this state where the pillar makes no sense, or declares no volume.
+The pillar's volumes as a whole: ``salt/rbd`` declares this state where the pillar has mistakes, or declares no volume.
 
 .. code-block:: yaml
 

@@ -25,6 +25,8 @@ ONCE = (
     "test_lab.py",
     "test_rbd_device_faults.py",
     "test_rbd_filesystem_killed.py",
+    "test_rbd_filesystem_lock.py",
+    "test_rbd_snapshot_undo.py",
     "test_two_clients.py",
 )
 

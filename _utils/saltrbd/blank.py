@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 
-from saltrbd import device_users, errors, loop, owner, signature
+from saltrbd import device_find, device_users, errors, loop, owner, signature
 from saltrbd.process import SYSTEM_PYTHON
 from saltrbd.run import KILL_WAIT, environment
 from saltrbd.size import show
@@ -61,9 +61,16 @@ def _prove_identity(ceph, mapping, image, exact):
         raise _not(mapping, "the device is another image (id {}, not {})".format(mapping.image_id, image["id"]))
     if mapping.read_only:
         raise _not(mapping, "it is mapped read-only")
+    prove_there(mapping)
     size, wanted = loop.size_of(mapping.device), image["size"] // 512 * 512
     if size > wanted or (exact and size < wanted):
         raise _not(mapping, "the device has {}, the image {}; unmap and map it again".format(show(size), show(image["size"])))
+
+
+def prove_there(mapping):
+    """Raise :class:`NotBlank` unless the device still serves that image: its number may have gone to another one."""
+    if not device_find.is_there(mapping):
+        raise _not(mapping, "the device does not serve that image any more")
 
 
 def _prove_unused(ceph, mapping, image):

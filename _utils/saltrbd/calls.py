@@ -32,6 +32,7 @@ CALLS = {
     "trash_move": Call("moving the image to the trash", True, False),
     "trash_restore": Call("restoring the image from the trash", True, False),
     "snapshot_create": Call("creating the snapshot", True, False),
+    "snapshot_undo": Call("taking back the snapshot", True, True),
     "snapshot_remove": Call("removing the snapshot", True, True),
     "snapshot_protect": Call("protecting the snapshot", True, False),
     "snapshot_unprotect": Call("unprotecting the snapshot", True, False),

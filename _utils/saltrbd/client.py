@@ -149,10 +149,7 @@ class Client:
         failed = [outcome.error for outcome in outcomes if outcome.error is not None]
         if not failed:
             return [outcome.result for outcome in outcomes]
-        if len(failed) == 1:
-            raise failed[0]
-        kinds = {type(error) for error in failed}
-        raise (kinds.pop() if len(kinds) == 1 else errors.CephError)(" ".join(str(error) for error in failed))
+        raise errors.together(failed)
 
     def close(self, wait=True):
         """End the worker; it starts again at the next call. Without ``wait`` a worker that another thread uses stays."""
@@ -299,14 +296,16 @@ class Client:
             return Outcome(answer["ok"], None)
         told = answer["error"]
         error = errors.by_name(told["name"])(
-            "{} failed: {}.{}".format(_what(flight, True), told["message"].rstrip("."), self._hint(told["name"]))
+            "{} failed: {}.{}".format(_what(flight, True), told["message"].rstrip("."), self._hint(told["name"], flight.args))
         )
         error.facts = told["facts"]
         return Outcome(None, error)
 
-    def _hint(self, name):
+    def _hint(self, name, args):
         if name == "PermissionDenied":
-            return " Give client.{} the capabilities mon 'profile rbd' and osd 'profile rbd pool=POOL'.".format(self.settings.user)
+            pools = [args.get("pool"), args.get("data_pool"), (args.get("parent") or {}).get("pool")]
+            grants = ["profile rbd pool=" + pool for pool in dict.fromkeys(pools) if pool] or ["profile rbd"]
+            return " Give client.{} the capabilities mon 'profile rbd' and osd '{}'.".format(self.settings.user, ", ".join(grants))
         if name == "ReadOnly":
             return " The lock of a client that has died is only broken for a user with the capability mon 'profile rbd'."
         if name == "SessionLost":
@@ -339,8 +338,9 @@ class Client:
 
 
 def _place(flight):
-    """The arguments of image_info for the image that a lost write was about."""
-    return dict({key: flight.args.get(key, "") for key in ("pool", "namespace", "image")}, users=True)
+    """The arguments of image_info for the image that a lost write was about; one that is removed is found in the trash too."""
+    where = dict({key: flight.args.get(key, "") for key in ("pool", "namespace", "image")}, users=True)
+    return dict(where, image_id=flight.args["image_id"]) if flight.op == "image_remove" else where
 
 
 def _lost(flight, again):
@@ -378,4 +378,7 @@ def _second_look(flight, outcome):
         if not found:
             return "a new worker finds the image without that snapshot" + using
         return "a new worker finds the snapshot, {}protected{}".format("" if found[0]["protected"] else "not ", using)
-    return "a new worker finds the image, {}, with {} snapshots{}".format(show(facts["size"]), len(facts["snapshots"]), using)
+    found = "a new worker finds the image, {}, with {} snapshots{}".format(show(facts["size"]), len(facts["snapshots"]), using)
+    if flight.op == "image_remove":
+        found += "; if its name is gone it lies in the trash, where 'rbd trash rm' by the id {} ends the removal".format(facts["id"])
+    return found

@@ -21,16 +21,22 @@ def on_host():
     return [mapping for module in DRIVERS.values() for mapping in module.mapped_list()]
 
 
-def mapped(ceph, spec):
-    """Return the :class:`Mapping` of an image or snapshot on this host, or None.
+def mapped(ceph, spec, wait=True):
+    """Return the :class:`Mapping` of an image or snapshot on this host, or None; ``wait`` as in :func:`find`.
 
     Raises :class:`StaleMapping` when the device of that name is of no use: its daemon is dead, or it belongs to an image of that
     name that was removed since.
     """
-    mapping = find(ceph, spec)
+    mapping = find(ceph, spec, wait=wait)
     if mapping and mapping.fault:
         raise stale(mapping)
     return mapping
+
+
+def is_there(mapping):
+    """Tell whether the device of a mapping still serves that image, from the kernel and the daemons as they are now."""
+    identity = (mapping.device, mapping.fsid, mapping.image_id, mapping.snapshot_id, mapping.read_only)
+    return any((now.device, now.fsid, now.image_id, now.snapshot_id, now.read_only) == identity and not now.fault for now in on_host())
 
 
 def stale(mapping):
@@ -45,10 +51,20 @@ def stale(mapping):
 
 
 def mapped_list(ceph):
-    """Return the :class:`Mapping` of all that this host has mapped of the cluster; ``fault`` tells which are of no use."""
+    """Return the :class:`Mapping` of all that this host has mapped of the cluster; ``fault`` tells which are of no use.
+
+    An image that another Ceph user mapped may be closed to ours: its ``fault`` says so, and it is no error of the others.
+    """
     local = [mapping for mapping in on_host() if mapping.fsid in (ceph.fsid, "")]
     infos = ceph.batch([("image_info", mapping.spec.head.where()) for mapping in local])
-    return [_checked(mapping, facts_of(info)) for mapping, info in zip(local, infos)]
+    return [_seen(ceph, mapping, info) for mapping, info in zip(local, infos)]
+
+
+def _seen(ceph, mapping, outcome):
+    if isinstance(outcome.error, errors.PermissionDenied):
+        unknown = "whether it is of use is not known: client.{} may not read the image".format(ceph.settings.user)
+        return mapping._replace(fault=mapping.fault or unknown)
+    return _checked(mapping, facts_of(outcome))
 
 
 def facts_of(outcome):

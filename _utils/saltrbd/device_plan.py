@@ -11,6 +11,8 @@ from saltrbd.mapping import Mapping, link_is_right, link_path
 from saltrbd.spec import Spec
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]*")
+# Longer than any option of a driver.
+_LONGEST = 256
 
 # What earlier states of a dry run planned: what all units for the boot run is written anew.
 PROGRAM = ("boot", "program")
@@ -59,15 +61,26 @@ def _options(options):
         pairs = [(key, value if mark else True) for key, mark, value in (item.partition("=") for item in options)]
     else:
         raise errors.InvalidArgument("options must be a mapping or a list of words, not {}.".format(quoted(options)))
-    return [(_word(key), None if value is None or value is True else _word(value)) for key, value in pairs]
+    nameless = [quoted(key) for key, _ in pairs if not isinstance(key, str)]
+    if nameless:
+        raise errors.InvalidArgument("An option's name must be text, not {}; put it in quotes.".format(", ".join(sorted(nameless))))
+    return [(_word(key, key), None if value is None or value is True else _word(key, value)) for key, value in pairs]
 
 
-def _word(value):
+def _word(key, value):
+    """Return the name or the value of an option as text; raises :class:`InvalidArgument`. What is refused may be a secret."""
     if value is False:
         return "off"  # what YAML makes of it
-    if isinstance(value, (str, int, float)) and _WORD.fullmatch(quoted(value).strip("'")):
-        return str(value)
-    raise errors.InvalidArgument("The option {} is not made of plain words (letters, digits, . _ : / + -).".format(quoted(value)))
+    if isinstance(value, (str, int, float)):
+        try:
+            text = str(value)
+        except ValueError:  # Python refuses to write numbers of more than 4300 digits
+            text = ""
+        if len(text) <= _LONGEST and _WORD.fullmatch(text):
+            return text
+    raise errors.InvalidArgument(
+        "The option {} is not made of plain words (letters, digits, . _ : / + -, at most {} of them).".format(quoted(key), _LONGEST)
+    )
 
 
 def look(ceph, spec, want, image, known=(), wait=True):

@@ -29,7 +29,12 @@ class InvalidArgument(RbdError):
 
 
 class InvalidPillar(RbdError):
-    """The pillar makes no sense; the message lists every mistake."""
+    """The pillar has mistakes; the message lists every one."""
+
+    @classmethod
+    def of(cls, mistakes):
+        """Return the error that tells all these mistakes."""
+        return cls("The pillar has mistakes, so nothing was touched. {}.".format(". ".join(mistakes)))
 
 
 class NoBindings(RbdError):
@@ -78,6 +83,10 @@ class ImageNotFound(RbdError):
 
 class ImageExists(RbdError):
     """An image of that name exists already."""
+
+
+class ImageReplaced(RbdError):
+    """The image of that name is another one than the one that was checked; nothing was removed."""
 
 
 class SnapshotNotFound(RbdError):
@@ -168,6 +177,14 @@ def by_name(name):
     return CephError
 
 
+def together(failed):
+    """Return one error for the errors of a batch: with every sentence, and their class where they share one."""
+    if len(failed) == 1:
+        return failed[0]
+    kinds = {type(error) for error in failed}
+    return (kinds.pop() if len(kinds) == 1 else CephError)(" ".join(str(error) for error in failed))
+
+
 class ServerNotRunning(RbdError):
     """No PostgreSQL server runs on the data folder, or it does not answer."""
 
@@ -178,6 +195,13 @@ class QueryFailed(RbdError):
 
 class InvalidArchive(RbdError):
     """The archive of binaries is missing, is not the one that was declared, or holds no PostgreSQL."""
+
+
+def unknown_keys(keys, known):
+    """Return the mistake of a mapping that has keys beside the ``known`` ones, or an empty text where it has none."""
+    found = sorted(map(quoted, set(keys) - set(known)))
+    word = "key" if len(found) == 1 else "keys"
+    return "unknown {} {} (there are {})".format(word, ", ".join(found), ", ".join(sorted(known))) if found else ""
 
 
 def quoted(value):

@@ -10,18 +10,22 @@ The decision of ``rbd_filesystem.formatted``, in :func:`plan`:
     nothing           proven blank        make it : refuse
 """
 
+import time
+
 from saltrbd import blank, device_find, errors, fscheck, loop, mkfs, proc, signature, superblock, xfs_uuid
 from saltrbd.converge import Plan, change
 from saltrbd.size import show
 from saltrbd.spec import Spec
 
 MIN_XFS = 300 << 20  # mkfs.xfs makes none below since xfsprogs 5.19
-# What is written to an image later than this after the mark of a mkfs is not that mkfs's.
+# Without a signature nothing tells what a killed mkfs has written from what somebody wrote to the device since, and the kernel's
+# rbd does not note when an image was written. So it counts as that mkfs's for so long only.
 MKFS_SECONDS = 600
+LATE = " It may be what a killed mkfs.{} left: too long ago, or before a snapshot, to be sure of it."
 REPLAY = "Its journal waits to be replayed, as after a crash or in a snapshot of a mounted filesystem; the next mount does that."
 
 
-def look(ceph, spec, check=True, image_id=None):
+def look(ceph, spec, check=True, image_id=None, wait=True):
     """Return the facts of the filesystem in an image or snapshot as a dict; raises ImageNotFound, SnapshotNotFound, StaleMapping.
 
     Keys: image, image_id, image_size (bytes), parent (the image's, or None), device (None: not mapped here), device_number,
@@ -32,17 +36,17 @@ def look(ceph, spec, check=True, image_id=None):
     filesystem with the same UUID is mounted).
 
     ``check`` False reads no more than who is there: no check, no proof of blankness. ``image_id``: of an image in the trash.
+    ``wait`` False: the caller holds the host's lock on the image.
     """
     image = ceph.call("image_info", spec.head, image_id=image_id)
-    mapping = None if image_id else device_find.find(ceph, spec, image)
+    mapping = None if image_id else device_find.find(ceph, spec, image, wait)
     if mapping and mapping.fault:
         raise device_find.stale(mapping)
     facts = nothing(_size(spec, image))
     facts.update(image=str(spec), image_id=image["id"], parent=image["parent"])
     facts["renewed"] = xfs_uuid.is_renewed(image)
     facts["mark"] = None if spec.snapshot else _plain(mkfs.mark_of(image))
-    # Written long after that mkfs began: by somebody who uses the device without a filesystem.
-    facts["late"] = bool(facts["mark"]) and image["modified"] > facts["mark"]["time"] + MKFS_SECONDS
+    facts["late"] = bool(facts["mark"]) and _is_late(image, facts["mark"]["time"])
     if mapping is None:
         _through_librbd(ceph, spec, facts, image_id)
         return facts
@@ -54,6 +58,12 @@ def look(ceph, spec, check=True, image_id=None):
         return facts
     _unmounted(ceph, mapping, facts, check)
     return facts
+
+
+def _is_late(image, began):
+    """Tell whether data without a signature may be another's than that of the mkfs that ``began`` then (Unix time)."""
+    rolled_back = any(item["type"] == "user" for item in image["snapshots"])  # or may be: the mark stays when the data changes
+    return rolled_back or max(image["modified"], int(time.time())) > began + MKFS_SECONDS
 
 
 def _size(spec, image):
@@ -100,7 +110,7 @@ def _through_librbd(ceph, spec, facts, image_id):
             facts["not_blank"] = "it is a clone of {pool}/{image}@{snapshot}".format(**facts["parent"])
         elif told["migrating"]:
             facts["not_blank"] = "it is being migrated"
-        elif told["first_used"] is not None and not facts["mark"]:
+        elif told["first_used"] is not None and not remnant(facts):
             facts["not_blank"] = "librbd knows of data in it, first at byte {}".format(told["first_used"])
 
 
@@ -124,7 +134,7 @@ def _unmounted(ceph, mapping, facts, check):
         result = fscheck.check(mapping.device, facts["fs_type"], ceph.settings.progress_timeout, bool(mark), block)
         facts.update(state=result.state, damage=result.text, used=facts["used"] or result.state == "unclean")
     if found is None or remnant(facts):
-        facts["not_blank"] = _why_not_blank(ceph, mapping, content=not remnant(facts))
+        facts["not_blank"] = _why_not_blank(ceph, mapping, facts, content=not remnant(facts))
 
 
 def _found(facts, found, block):
@@ -133,6 +143,8 @@ def _found(facts, found, block):
     facts.update(signature=found.text, fs_type=found.kind, label=found.label, uuid=found.uuid)
     if block and block.fs_type == found.kind:
         facts.update(size=block.size, used=block.used)
+    elif found.kind in ("ext4", "xfs"):
+        facts["used"] = True  # its superblock makes no sense to us, so nothing tells that it was never mounted
 
 
 def remnant(facts):
@@ -145,11 +157,12 @@ def remnant(facts):
     return (facts["fs_type"], facts["uuid"]) == (mark["fs_type"], mark["uuid"])
 
 
-def _why_not_blank(ceph, mapping, content):
+def _why_not_blank(ceph, mapping, facts, content):
     try:
         blank.prove(ceph, mapping, content, exact=False)
     except errors.NotBlank as error:
-        return str(error)
+        doubt = LATE.format(facts["mark"]["fs_type"]) if content and facts["mark"] else ""
+        return str(error) + doubt
     return None
 
 

@@ -40,11 +40,13 @@ def targets(ceph, specs, opts):
 
 
 def _mappings(ceph, specs):
-    """Return {spec: mapping or None}, faulty ones as well."""
+    """Return {spec: mapping or None}, faulty ones as well. Raises :class:`PermissionDenied` for a spec that may not be read."""
     here = device_find.mapped_list(ceph)
-    found = {mapping.spec: mapping for mapping in here}
-    if any(mapping.fault for mapping in here):  # an image may have been renamed: then its device is known by its id
-        found.update((spec, device_find.find(ceph, spec)) for spec in specs if spec not in found)
+    found = {mapping.spec: mapping for mapping in here if not mapping.fault}
+    # An image may have been renamed: then its device is known by its id, and its old name is the faulty one, in the same place.
+    doubtful = {(mapping.spec.pool, mapping.spec.namespace) for mapping in here if mapping.fault}
+    look = [spec for spec in specs if spec not in found and (spec.pool, spec.namespace) in doubtful]
+    found.update((spec, device_find.find(ceph, spec)) for spec in look)
     return {spec: found.get(spec) for spec in specs}
 
 

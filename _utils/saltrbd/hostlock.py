@@ -13,7 +13,7 @@ from saltrbd.mapping import RUN
 def hold(ceph, image_id):
     """Hold the image for the block; raises :class:`Busy` when another process has it for longer than ``rbd:timeout``."""
     limit = ceph.settings.timeout
-    busy = "Another process of this host has been mapping or unmapping the image for {:g} s.".format(limit)
+    busy = "Another process of this host has been at work on the image's device for {:g} s.".format(limit)
     with named("{}.{}".format(ceph.fsid, image_id), limit, busy):
         yield
 

@@ -264,11 +264,10 @@ def plan_drift(spec, current, want, allow_shrink=False):
     for key in LAYOUT:
         if want[key] is not None and want[key] != current[key]:
             show = str if key in ("stripe_count", "data_pool") else size.show
-            refused.append(
-                "{}: {} is {} and cannot be changed to {} after the image was created.".format(
-                    spec, key, show(current[key]) or "none", show(want[key])
-                )
-            )
+            words = "{}: {} is {} and cannot be changed to {} after the image was created. {}, or make a new image and copy the data."
+            have = show(current[key])
+            keep = "Declare " + have if have else "Leave {} out".format(key)
+            refused.append(words.format(spec, key, have or "none", show(want[key]), keep))
     _plan_features(spec, current, want, fields, steps, refused, facts)
     if want["size"] is not None and want["size"] != current["size"]:
         old, new = size.show(current["size"]), size.show(want["size"])
@@ -336,7 +335,13 @@ def plan_absent(spec, current, trash=True):
     if trash:
         planned["trash", str(spec)] = {"name": spec.image, "id": current["id"], "facts": current}
     step = "rbd_image.trash" if trash else "rbd_image.remove"
-    return Plan(steps=[(step, {"name": str(spec)})], changes=changes, planned=planned)
+    return Plan(steps=[(step, {"name": str(spec), "image_id": current["id"]})], changes=changes, planned=planned)
+
+
+def left_in_trash(spec, entries):
+    """Return a sentence about the trash's entries of an image's name: moved there on purpose, or left by a removal cut off midway."""
+    ids = ", ".join("id {id}".format(**item) for item in entries if item["name"] == spec.image)
+    return ["In the trash lies still an image of that name ({}).".format(ids)] if ids else []
 
 
 def users(current):

@@ -1,26 +1,39 @@
 """The tree of images, snapshots and clones, across pools and namespaces."""
 
-from saltrbd import clone, size
+from saltrbd import clone, errors, size
 from saltrbd.device_users import mount_points
 from saltrbd.spec import Spec
 
 
 def read(ceph, pools=None):
-    """Return ({spec: facts}, [(pool, namespace, trash entry), ...]) of these pools, or of all of the application rbd."""
+    """Return ({spec: facts}, [(pool, namespace, trash entry), ...], notes) of these pools, or of all of the application rbd.
+
+    ``notes`` are sentences about what could not be read. Raises :class:`PermissionDenied` where that is every pool.
+    """
+    chosen, closed = ceph.settings, {}
     pools = pools or ceph.call("cluster_info")["pools"]
-    listed = ceph.batch([("namespace_list", {"pool": pool}) for pool in pools])
-    places = [(pool, namespace) for pool, outcome in zip(pools, listed) for namespace in [""] + outcome.get()]
-    where = [{"pool": pool, "namespace": namespace} for pool, namespace in places]
-    names = ceph.batch([("image_list", item) for item in where])
-    specs = [Spec(pool, namespace, image["name"], "") for (pool, namespace), outcome in zip(places, names) for image in outcome.get()]
-    facts = ceph.batch([("image_info", spec.where()) for spec in specs])
-    trashed = [
-        (pool, namespace, entry)
-        for (pool, namespace), outcome in zip(places, ceph.batch([("trash_list", item) for item in where]))
-        for entry in outcome.get()
-    ]
+    within = {}
+    for pool, outcome in zip(pools, ceph.batch([("namespace_list", {"pool": pool}) for pool in pools])):
+        within[pool] = [chosen.namespace] if chosen.namespace and chosen.pool == pool else []
+        if _opened(outcome, "the namespaces of " + pool, closed):
+            within[pool] = outcome.get()
+    places = [Spec(pool, namespace, "", "") for pool in pools for namespace in [""] + within[pool]]
+    names = _ask(ceph, "image_list", places, "{}", closed)
+    if places and not names:
+        raise closed[str(places[0])]
+    for pool in closed.keys() & within.keys():
+        closed.pop("the namespaces of " + pool, None)  # said once
+    trashed = _ask(ceph, "trash_list", list(names), "the trash of {}", closed)
+    specs = [place._replace(image=image["name"]) for place, outcome in names.items() for image in outcome.get()]
+    facts = _ask(ceph, "image_info", specs, "{}", closed)
     # An image that went while this was read is no longer part of the tree.
-    return {spec: outcome.result for spec, outcome in zip(specs, facts) if outcome.error is None}, trashed
+    lost = [outcome.error for outcome in facts.values() if outcome.error and not isinstance(outcome.error, errors.ImageNotFound)]
+    notes = ["Not shown, because client.{} may not read it: {}.".format(chosen.user, ", ".join(closed))] if closed else []
+    return (
+        {spec: outcome.result for spec, outcome in facts.items() if outcome.error is None},
+        [(place.pool, place.namespace, entry) for place, outcome in trashed.items() for entry in outcome.get()],
+        notes + [str(error) for error in lost],
+    )
 
 
 def above(parents, known, source):
@@ -55,8 +68,21 @@ def _parent_words(parent):
     return "{} ({})".format(words, "; ".join(notes)) if notes else words
 
 
-def draw(images, trashed, mappings):
-    """Return the tree as text; ``mappings`` are this host's (device.Mapping)."""
+def _ask(ceph, op, specs, words, closed):
+    """Return {spec: outcome} of those that the Ceph user may read; the others go to ``closed``, by these words."""
+    outcomes = zip(specs, ceph.batch([(op, spec.where()) for spec in specs]))
+    return {spec: outcome for spec, outcome in outcomes if _opened(outcome, words.format(spec), closed)}
+
+
+def _opened(outcome, what, closed):
+    if isinstance(outcome.error, errors.PermissionDenied):
+        closed[what] = outcome.error
+        return False
+    return True
+
+
+def draw(images, trashed, notes, mappings):
+    """Return the tree as text, with the notes below; ``mappings`` are this host's (device.Mapping)."""
     here = {mapping.spec: mapping for mapping in mappings}
     clones = {}
     for spec, facts in images.items():
@@ -87,7 +113,7 @@ def draw(images, trashed, mappings):
         if not _drawn_below(images, images[spec]["parent"]):
             add(spec, "")
     lines += ["{} in the trash  id {}".format(Spec(pool, namespace, entry["name"], ""), entry["id"]) for pool, namespace, entry in trashed]
-    return "\n".join(lines) or "There are no images."
+    return "\n".join((lines or ["There are no images."]) + notes)
 
 
 def _drawn_below(images, parent):

@@ -42,6 +42,7 @@ def make(ceph, mapping, wanted, again=False):
     zero = _wipe(ceph, mapping, limit) if again else True
     mark = {"image": mapping.image_id, "fs_type": wanted.fs_type, "uuid": str(uuid.uuid4()), "time": int(time.time())}
     ceph.call("image_metadata", spec, put={KEY: json.dumps(mark, sort_keys=True)})
+    blank.prove_there(mapping)
     run(command(wanted, mark["uuid"], mapping.device, zero, _e2fsprogs(wanted, limit)), limit, device=mapping.device)
     found = fscheck.check(mapping.device, wanted.fs_type, ceph.settings.progress_timeout, full=True)
     if found.state != "clean":
@@ -90,6 +91,7 @@ def _e2fsprogs(wanted, limit):
 
 def _wipe(ceph, mapping, limit):
     """Discard the whole device, and return whether the image is blank then: not every driver passes discards on."""
+    blank.prove_there(mapping)
     run(["blkdiscard", mapping.device], limit, ok=None, device=mapping.device)
     facts = ceph.call("image_blank", mapping.spec)
     return facts["first_used"] is None

@@ -1,6 +1,7 @@
 """Mounting, unmounting, growing: the steps that a plan names, each with its own last look before it acts."""
 
 import os
+from contextlib import contextmanager
 
 from saltrbd import device, device_find, errors, filesystem, fstab, hostlock, launch, mount, proc, xfs_uuid
 from saltrbd.mapping import ensure_link, link_path
@@ -26,12 +27,24 @@ def _image_at(number):
     return None
 
 
-def need(ceph, spec):
+def need(ceph, spec, wait=True):
     """Return the :class:`Mapping` of an image; raises :class:`NotMapped` where it has no device here."""
-    mapping = device.mapped(ceph, spec)
+    mapping = device_find.mapped(ceph, spec, wait)
     if mapping is None:
         raise errors.NotMapped("{} is not mapped on this host; map it first (rbd_device.map).".format(spec))
     return mapping
+
+
+@contextmanager
+def held(ceph, spec):
+    """Hold the host's lock on a mapped image, so that its device stays that image's; yield (its :class:`Mapping`, the facts of
+    ``filesystem.look``). Raises :class:`NotMapped`, :class:`NotConverged` where another image got that name meanwhile."""
+    image_id = ceph.call("image_info", spec.head)["id"]
+    with hostlock.hold(ceph, image_id):
+        mapping, facts = need(ceph, spec, wait=False), filesystem.look(ceph, spec, check=False, wait=False)
+        if image_id != mapping.image_id or image_id != facts["image_id"] or mapping.device != facts["device"]:
+            raise errors.NotConverged("{} became another image, or got another device, during the command; run it again.".format(spec))
+        yield mapping, facts
 
 
 def mount_image(ceph, spec, wanted):
@@ -39,13 +52,11 @@ def mount_image(ceph, spec, wanted):
 
     What is mounted there already stays as it is. Makes the mount point where it is missing.
     """
-    mapping = need(ceph, spec)
-    with hostlock.hold(ceph, mapping.image_id):  # nobody unmaps it between the look and the mount
-        _mount(ceph, spec, wanted, mapping)
+    with held(ceph, spec) as (mapping, facts):
+        _mount(ceph, spec, wanted, mapping, facts)
 
 
-def _mount(ceph, spec, wanted, mapping):
-    facts = filesystem.look(ceph, spec, check=False)
+def _mount(ceph, spec, wanted, mapping, facts):
     plan = mount.plan_mounted(spec, facts, place(ceph, wanted.point, spec), wanted._replace(persist=False, grow=False))
     if plan.refusals:
         raise errors.Refused(" ".join(plan.refusals))
@@ -151,29 +162,29 @@ def _reload(ceph, changed):
 
 def new_uuid(ceph, spec):
     """Give the xfs of a mapped image a UUID of its own, and return it; raises :class:`Busy` while it is mounted."""
-    mapping, facts = need(ceph, spec), filesystem.look(ceph, spec, check=False)
-    if facts["fs_type"] != "xfs" or facts["read_only"]:
-        raise errors.NotSupported(
-            "{} carries {}, mapped {}; only a writable xfs gets a new UUID.".format(
-                spec, facts["signature"], "read-only" if facts["read_only"] else "writable"
+    with held(ceph, spec) as (mapping, facts):
+        if facts["fs_type"] != "xfs" or facts["read_only"]:
+            raise errors.NotSupported(
+                "{} carries {}, mapped {}; only a writable xfs gets a new UUID.".format(
+                    spec, facts["signature"], "read-only" if facts["read_only"] else "writable"
+                )
             )
-        )
-    if facts["mounts"]:
-        raise errors.Busy("{} is mounted on {}; its UUID cannot change now.".format(spec, ", ".join(facts["mounts"])))
-    return xfs_uuid.renew(ceph, mapping)
+        if facts["mounts"]:
+            raise errors.Busy("{} is mounted on {}; its UUID cannot change now.".format(spec, ", ".join(facts["mounts"])))
+        return xfs_uuid.renew(ceph, mapping)
 
 
 def relabel(ceph, spec, label):
     """Set the label of the filesystem of a mapped image, mounted or not; "" removes it."""
-    mapping, facts = need(ceph, spec), filesystem.look(ceph, spec, check=False)
-    check_label(_known_type(spec, facts), label)
     limit = ceph.settings.timeout
-    if facts["fs_type"] == "ext4":
-        run(["e2label", mapping.device, label], limit, device=mapping.device)
-    elif facts["mounts"]:
-        run(["xfs_io", "-c", "label -s {}".format(label) if label else "label -c", facts["mounts"][0]], limit)
-    else:
-        run(["xfs_admin", "-L", label or "--", mapping.device], limit, device=mapping.device)
+    with held(ceph, spec) as (mapping, facts):
+        check_label(_known_type(spec, facts), label)
+        if facts["fs_type"] == "ext4":
+            run(["e2label", mapping.device, label], limit, device=mapping.device)
+        elif facts["mounts"]:
+            run(["xfs_io", "-c", "label -s {}".format(label) if label else "label -c", facts["mounts"][0]], limit)
+        else:
+            run(["xfs_admin", "-L", label or "--", mapping.device], limit, device=mapping.device)
 
 
 def _known_type(spec, facts):
@@ -187,7 +198,11 @@ def grow(ceph, spec):
 
     Raises :class:`NotSupported` for a mounted ext4 where this host lacks the capability.
     """
-    mapping, facts = need(ceph, spec), filesystem.look(ceph, spec, check=False)
+    with held(ceph, spec) as (mapping, facts):
+        _grow(ceph, spec, mapping, facts)
+
+
+def _grow(ceph, spec, mapping, facts):
     kind, limit = _known_type(spec, facts), ceph.settings.progress_timeout
     if facts["device_size"] < facts["image_size"] // 512 * 512:
         device.refresh(ceph, mapping)

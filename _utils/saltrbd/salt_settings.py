@@ -24,7 +24,9 @@ Facts = namedtuple("Facts", "valid addresses is_dir")
 
 def mistakes(daemon, settings, facts):
     """Return one sentence for each setting with which a ``master`` or ``minion`` must not run."""
-    found = [_wrong_type(key, value, facts.valid[key]) for key, value in sorted(settings.items()) if key in facts.valid]
+    nameless = [key for key in settings if not isinstance(key, str)]
+    found = ["{} is no name of a setting; put it in quotes.".format(quoted(key)) for key in sorted(nameless, key=quoted)]
+    found += [_wrong_type(key, settings[key], facts.valid[key]) for key in sorted(set(settings) & set(facts.valid))]
     if daemon == "master" and not any(found):
         found += _open(settings) + _interface(settings, facts) + _roots(settings, facts)
     return [sentence for sentence in found if sentence]
@@ -70,7 +72,14 @@ def _interface(settings, facts):
 
 
 def _roots(settings, facts):
-    found = []
+    found = [
+        "{}:{} must be a list of folders, not {}.".format(key, _shown(name), quoted(paths))
+        for key in ("file_roots", "pillar_roots")
+        for name, paths in (settings.get(key) or {}).items()
+        if not isinstance(paths, (list, tuple)) or not all(isinstance(path, str) for path in paths)
+    ]
+    if found:
+        return found
     served = _paths(settings.get("file_roots"))
     secret = _paths(settings.get("pillar_roots"))
     for key, paths in (("file_roots", served), ("pillar_roots", secret)):
@@ -83,6 +92,10 @@ def _roots(settings, facts):
             if facts.is_dir(os.path.join(root, name)):
                 found.append("file_roots names {}: every minion could read what is in its folder {}.".format(root, name))
     return found
+
+
+def _shown(name):
+    return name if isinstance(name, str) else quoted(name)
 
 
 def _paths(roots):

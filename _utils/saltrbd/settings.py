@@ -6,6 +6,7 @@ fs_type); ``rbd:`` holds limits. A key in the pillar wins over the same key in t
 
 from collections import namedtuple
 
+from saltrbd import errors
 from saltrbd.errors import InvalidPillar, quoted
 
 DEFAULT_CONF = "/etc/ceph/ceph.conf"
@@ -63,9 +64,13 @@ def plain(value):
 
 
 def unknown_keys(pillar):
-    """Return the keys of the pillar's ``ceph:`` that nobody knows: a typo in ``fsid`` must not switch a guard off."""
+    """Return the mistake of a pillar whose ``ceph:`` has keys that nobody knows, or an empty text.
+
+    A typo in ``fsid`` must not switch a guard off.
+    """
     section = plain(pillar.get("ceph") or {})
-    return sorted(set(section) - set(_CEPH_KEYS + _TREE_KEYS)) if isinstance(section, dict) else []
+    told = errors.unknown_keys(section, _CEPH_KEYS + _TREE_KEYS) if isinstance(section, dict) else ""
+    return told and "ceph: " + told
 
 
 def load(opts, pillar):

@@ -10,6 +10,13 @@ from collections import namedtuple
 from saltrbd.run import run
 
 LENGTH = 4096
+# Bytes of the superblocks themselves; xfs's lies in one sector, which has 512 at least (XFS_MIN_SECTORSIZE).
+_EXT4_LENGTH, _XFS_LENGTH = 1024, 512
+# The largest blocks are 64 KiB: ext4 has its size as the power of two above 1 KiB (EXT4_MAX_BLOCK_LOG_SIZE is 16), xfs
+# (XFS_MIN_BLOCKSIZE, XFS_MAX_BLOCKSIZE) in bytes, 512 at least.
+_EXT4_LARGEST, _XFS_BLOCKS = 6, [1 << power for power in range(9, 17)]
+# The kernel counts bytes in 63 bits; whatever claims more is no filesystem.
+_MOST = 1 << 63
 
 # ``size`` is in bytes. ``replay``: a journal waits to be replayed by the next mount (xfs does not say). ``used``: it was mounted
 # since it was made.
@@ -17,7 +24,10 @@ Superblock = namedtuple("Superblock", "fs_type uuid label size replay used")
 
 
 def parse(data):
-    """Return the :class:`Superblock` in the first 4096 bytes of a device, or None where there is neither ext4 nor xfs."""
+    """Return the :class:`Superblock` in the first 4096 bytes of a device, or None where there is neither ext4 nor xfs.
+
+    None too for one that is cut off, or whose sizes no ext4 or xfs has.
+    """
     if data[1080:1082] == b"\x53\xef":
         return _ext4(data[1024:2048])
     if data[:4] == b"XFSB":
@@ -26,18 +36,29 @@ def parse(data):
 
 
 def _ext4(data):
-    blocks, block_size = struct.unpack_from("<I", data, 4)[0], 1024 << struct.unpack_from("<I", data, 24)[0]
+    if len(data) < _EXT4_LENGTH:
+        return None
+    blocks, power = struct.unpack_from("<I", data, 4)[0], struct.unpack_from("<I", data, 24)[0]
+    if power > _EXT4_LARGEST:
+        return None
     incompatible = struct.unpack_from("<I", data, 96)[0]
     if incompatible & 0x80:  # 64bit
         blocks |= struct.unpack_from("<I", data, 336)[0] << 32
+    size = blocks * (1024 << power)
+    if size >= _MOST:
+        return None
     mounted_at, mounts = struct.unpack_from("<I", data, 44)[0], struct.unpack_from("<H", data, 52)[0]
     replay = bool(incompatible & 0x4)
     used = bool(mounted_at or mounts or replay)
-    return Superblock("ext4", _uuid(data[104:120]), _text(data[120:136]), blocks * block_size, replay, used)
+    return Superblock("ext4", _uuid(data[104:120]), _text(data[120:136]), size, replay, used)
 
 
 def _xfs(data):
+    if len(data) < _XFS_LENGTH:
+        return None
     block_size, blocks = struct.unpack_from(">IQ", data, 4)
+    if block_size not in _XFS_BLOCKS or block_size * blocks >= _MOST:
+        return None
     # mkfs writes no log sequence number into the superblock; the kernel does at the first unmount.
     used = bool(struct.unpack_from(">Q", data, 240)[0])
     return Superblock("xfs", _uuid(data[32:48]), _text(data[108:120]), blocks * block_size, None, used)

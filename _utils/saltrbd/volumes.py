@@ -4,7 +4,7 @@ import posixpath
 
 from saltrbd import clone, device_plan, image, mkfs_options, mount, snapshot
 from saltrbd import spec as specs
-from saltrbd.errors import InvalidPillar, RbdError, quoted
+from saltrbd.errors import InvalidPillar, RbdError, quoted, unknown_keys
 
 FS_TYPES = ("ext4", "xfs")
 DRIVERS = ("auto", "krbd", "nbd", "fuse")
@@ -43,8 +43,9 @@ class _Reader:
         if not isinstance(value, dict):
             self.wrong(where, "must be a mapping, not {}".format(quoted(value)))
             return {}
-        for key in sorted(set(value) - keys, key=quoted) if keys is not None else ():
-            self.wrong(where, "unknown key {} (there are {})".format(quoted(key), ", ".join(sorted(keys))))
+        unknown = unknown_keys(value, keys) if keys is not None else ""
+        if unknown:
+            self.wrong(where, unknown)
         return {key: item for key, item in value.items() if keys is None or key in keys}
 
 
@@ -65,7 +66,7 @@ def read(section, settings, exists=None):
                 entries.append(entry)
     _check_together(reader, entries, exists)
     if reader.mistakes:
-        raise InvalidPillar("The pillar makes no sense, so nothing was touched. {}.".format(". ".join(reader.mistakes)))
+        raise InvalidPillar.of(reader.mistakes)
     _level(entries)
     return entries
 
@@ -106,6 +107,13 @@ def _entry(reader, where, name, declared, is_clone):
 def _shown(name):
     """A key of the pillar for a message: as it is where that is plain text."""
     return name if isinstance(name, str) and name.isprintable() and 0 < len(name) < 100 else quoted(name)
+
+
+def _there(names):
+    """The names that there are, for a message: ten of them at most."""
+    shown = sorted(map(_shown, names))
+    more = " and {} more".format(len(shown) - 10) if len(shown) > 10 else ""
+    return "there are {}{}".format(", ".join(shown[:10]), more) if shown else "it has none"
 
 
 def _place(pool, namespace, name):
@@ -222,7 +230,10 @@ def _check_together(reader, entries, exists):
         if declared is None:
             foreign.append(entry)
         elif parent.snapshot not in declared["snapshots"]:
-            reader.wrong(entry["where"], "its parent {} is not among the snapshots of {}".format(parent, declared["where"]))
+            reader.wrong(
+                entry["where"],
+                "its parent {} is not among the snapshots of {} ({})".format(parent, declared["where"], _there(declared["snapshots"])),
+            )
     _check_order(reader, entries)
     if foreign and exists:
         there = exists([entry["parent"] for entry in foreign])

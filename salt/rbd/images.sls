@@ -1,3 +1,3 @@
-# Every volume's image. A pillar that makes no sense is refused here, before anything is touched.
+# Every volume's image. A pillar with mistakes is refused here, before anything is touched.
 {% from 'rbd/states.jinja' import declare with context %}
 {{ declare(['images']) }}

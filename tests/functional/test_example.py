@@ -61,7 +61,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("test", [True, False])
-def test_a_pillar_that_makes_no_sense_is_refused_in_one_message(repo, make_loaders, rbd_cli, pool, test):
+def test_a_pillar_with_mistakes_is_refused_in_one_message(repo, make_loaders, rbd_cli, pool, test):
     loaders = make_loaders(MISTAKES)
     (Path(loaders.opts["file_roots"]["base"][0]) / "rbd").symlink_to(repo / "salt/rbd")
     before = rbd_cli.json("ls", pool)
@@ -71,6 +71,20 @@ def test_a_pillar_that_makes_no_sense_is_refused_in_one_message(repo, make_loade
     for part in ("unknown key 'sise'", "'ten' is not a size", "the mount point /srv/x", "nothing@s", "b@none"):
         assert part in ran[0].comment, json.dumps(ran[0].comment)
     assert rbd_cli.json("ls", pool) == before
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_unknown_keys_of_the_cluster_are_refused(make_minion_config, test):
+    """Also keys that YAML makes no text of."""
+    import salt.config
+    from saltfactories.utils.functional import Loaders
+
+    folder = make_minion_config()
+    (folder / "pillar/all.sls").write_text("ceph: {2: x, on: y, foo: z}\nrbd: {volumes: {a: {size: 1G}}}\n")
+    loaders = Loaders(salt.config.minion_config(str(folder / "minion")))
+    ran = loaders.states.rbd_volumes.declared("x", test=test)
+    assert (ran.result, ran.changes) == (False, {})
+    assert "The pillar has mistakes, so nothing was touched. ceph: unknown keys 'foo', 2, True (there are conf, fs_type, " in ran.comment
 
 
 @pytest.mark.parametrize("test", [True, False])

@@ -188,31 +188,34 @@ def test_monitor_ends_and_comes_back(make_client, images, sick):
 def test_long_work_goes_on_and_stops_without_progress(make_client, sick):
     """A removal may take longer than its limit as long as it gets on; when the OSD stops, the limit counts."""
     ceph, image = make_client(progress_timeout=3), spec.parse(f"rbd/{uuid.uuid4().hex}")
-    ceph.call("image_create", image, size=192 << 30, features=["layering"])
+    identity = ceph.call("image_create", image, size=192 << 30, features=["layering"])["id"]
     with ThreadPoolExecutor(1) as threads:
-        removal = threads.submit(ceph.call, "image_remove", image)
+        removal = threads.submit(ceph.call, "image_remove", image, image_id=identity)
         time.sleep(4)
         assert not removal.done(), "it is fast here: take a larger image"
         with stopped(sick, "ceph-osd"), lasts(2.5, 3 + 3), pytest.raises(errors.CephTimeout) as caught:
             removal.result()
     assert str(caught.value).startswith(f"Removing the image {image} made no progress for 3 s on the cluster at ")
     assert "Its outcome is unknown: a second look was not possible either (" in str(caught.value)
-    ceph.call("image_remove", image)
     with pytest.raises(errors.ImageNotFound):
         ceph.call("image_info", image)
+    assert [item["id"] for item in ceph.call("trash_list", pool="rbd")] == [identity]
+    lab_cluster.run(["rbd", "-c", sick.conf, "trash", "rm", f"rbd/{identity}"])  # as the documentation says
+    assert ceph.call("trash_list", pool="rbd") == []
 
 
 def test_long_work_without_a_callback(make_client):
     """Shrinking and rebuilding an object map have no progress for Python; they may take longer than the limit too."""
     ceph, image = make_client(progress_timeout=1.5), spec.parse(f"rbd/{uuid.uuid4().hex}")
-    ceph.call("image_create", image, size=256 << 30, features=["layering", "exclusive-lock", "object-map", "fast-diff"])
+    features = ["layering", "exclusive-lock", "object-map", "fast-diff"]
+    identity = ceph.call("image_create", image, size=256 << 30, features=features)["id"]
     began = time.monotonic()
     ceph.call("image_rebuild_object_map", image)
     assert time.monotonic() - began > 1.5, "it is fast here: take a larger image"
     ceph.call("image_features", image, disable=["fast-diff", "object-map"])
     patient = make_client(progress_timeout=12)
     patient.call("image_resize", image, size=1 << 20, allow_shrink=True)
-    ceph.call("image_remove", image)
+    ceph.call("image_remove", image, image_id=identity)
 
 
 # States

@@ -165,6 +165,32 @@ def test_auto_leaves_what_somebody_else_froze(states, modules, mounted, spec, rb
     assert not is_frozen(ours[1])
 
 
+def test_what_another_user_has_mapped_stands_in_nobodys_way(
+    ceph, cluster, pool, other_pool, mounted, spec, rbd_cli, make_user, make_loaders
+):
+    """A user of this pool alone, and on the same host an image of a pool that this user may not read."""
+    foreign = specs.parse(f"{other_pool}/foreign")
+    rbd_cli("create", str(foreign), "--size", "64M")
+    device.map_image(ceph, foreign)
+    ours, _ = mounted()
+    user, keyring = make_user("profile rbd")
+    values = {"conf": cluster.conf, "user": user, "keyring": keyring, "fsid": cluster.fsid, "pool": pool}
+    loaders = make_loaders({"ceph": values})
+    for name, consistency in (("a", "filesystem"), ("b", "auto")):
+        snapshot = f"{ours}@{name}"
+        dry, real = (loaders.states.rbd_snapshot.present(snapshot, consistency=consistency, test=test) for test in (True, False))
+        assert dry.result is None and dry.changes == real.changes, (dry.comment, real.comment)
+        assert real.result is True and f"Filesystem-consistent: {snapshot}" in real.comment, real.comment
+    listed = loaders.modules.rbd_device.list()
+    assert listed[str(ours)]["fault"] is None
+    assert listed[str(foreign)]["fault"] == f"whether it is of use is not known: client.{user} may not read the image"
+    theirs = client.get(settings.load({"id": "tests"}, {"ceph": values}))
+    assert freeze.targets(theirs, [ours], {})[ours].device
+    with pytest.raises(errors.PermissionDenied, match=f"Reading the image {foreign} failed.* osd 'profile rbd pool={other_pool}'"):
+        freeze.targets(theirs, [ours, foreign], {})
+    theirs.close()
+
+
 def test_all_or_none(ceph, mounted, spec):
     volumes = [mounted(name=f"{spec}{number}") for number in range(3)]
     found = targets(ceph, *(name for name, _ in volumes))

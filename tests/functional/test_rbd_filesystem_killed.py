@@ -12,6 +12,7 @@ import time
 import uuid
 
 import pytest
+from salt.exceptions import CommandExecutionError
 from saltrbd import mkfs
 from state_checks import both, refused, unchanged
 
@@ -144,6 +145,39 @@ def test_a_mark_does_not_cover_what_somebody_else_made(states, modules, mapped):
     set_mark(modules, spec)
     tool("mkfs.btrfs", "-q", device)
     assert "carries btrfs, not ext4" in refused(states.rbd_filesystem.formatted, spec, fs_type="ext4")
+
+
+def test_data_long_after_a_killed_mkfs_is_somebodys(states, modules, mapped, digest):
+    """Written to the device without a filesystem, an hour after a mkfs was killed."""
+    spec, device = mapped("64M")
+    set_mark(modules, spec, time=int(time.time()) - 3600)
+    with open(device, "r+b") as file:
+        file.seek(20 * MB)
+        file.write(b"his data")
+    tool("blockdev", "--flushbufs", device)
+    before = digest(spec)
+    said = refused(states.rbd_filesystem.formatted, spec, fs_type="ext4")
+    assert "librbd knows of data in it" in said and said.endswith("too long ago, or before a snapshot, to be sure of it.")
+    with pytest.raises(CommandExecutionError, match="librbd knows of data"):
+        modules.rbd_filesystem.format(spec, "ext4")
+    assert states.rbd_device.unmapped(spec).result is True
+    assert "librbd knows of data" in modules.rbd_filesystem.info(spec)["not_blank"]
+    assert digest(spec) == before
+    set_mark(modules, spec, time=int(time.time()))  # right after it, it is what that mkfs has left
+    assert states.rbd_device.mapped(spec).result is True
+    both(states.rbd_filesystem.formatted, spec, fs_type="ext4")
+
+
+def test_data_that_a_rollback_brought_back_is_somebodys(states, modules, mapped, rbd_cli, digest):
+    spec, device = mapped("64M")
+    with open(device, "r+b") as file:
+        file.write(bytes(MB) + b"his data")
+    tool("blockdev", "--flushbufs", device)
+    rbd_cli("snap", "create", spec + "@s")
+    set_mark(modules, spec, time=int(time.time()))
+    before = digest(spec)
+    assert "librbd knows of data in it" in refused(states.rbd_filesystem.formatted, spec, fs_type="ext4")
+    assert digest(spec) == before
 
 
 def test_a_clone_has_its_parents_mark_and_it_means_nothing(states, modules, mapped, rbd_cli):

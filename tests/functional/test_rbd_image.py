@@ -170,5 +170,5 @@ def test_what_fails_half_way_takes_away_what_it_made_and_nothing_else(spec, clus
     said = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
     identity = rbd_cli.json("info", f"{spec}-old")["id"]
     assert said.startswith("InvalidArgument ")
-    assert f"the new image (id {identity}) is left there: another image has its name by now" in said
+    assert f"the new image (id {identity}) is left there: the image of that name is another one by now" in said
     assert rbd_cli.json("info", spec)["size"] == 1 << 20

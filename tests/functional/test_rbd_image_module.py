@@ -4,7 +4,7 @@ import time
 
 import pytest
 from image_checks import M
-from saltrbd.errors import ImageExists
+from saltrbd.errors import ImageExists, PermissionDenied
 
 
 def test_list_and_info(pool, spec, modules, rbd_cli):
@@ -144,3 +144,37 @@ def test_the_tree(pool, spec, other_pool, modules, rbd_cli):
     at = lines.index(here[0])
     assert lines[at : at + 3] == here
     assert clone not in lines
+
+
+def limited(cluster, make_loaders, pool, user, namespace=""):
+    """The execution modules as a site has them whose Ceph user is limited."""
+    name, keyring = user
+    values = {"conf": cluster.conf, "user": name, "keyring": keyring, "fsid": cluster.fsid, "pool": pool}
+    return make_loaders({"ceph": dict(values, namespace=namespace) if namespace else values}).modules
+
+
+def test_the_tree_of_a_user_of_one_pool(cluster, pool, spec, other_pool, make_user, make_loaders, rbd_cli):
+    for name in (spec, f"{other_pool}/foreign"):
+        rbd_cli("create", name, "--size", "8M")
+    user = make_user("profile rbd")
+    theirs = limited(cluster, make_loaders, pool, user)
+    *lines, note = theirs.rbd_image.tree().splitlines()
+    assert f"{spec}  8M" in lines and other_pool not in "".join(lines)
+    words, _, closed = note.rstrip(".").partition(": ")
+    assert words == f"Not shown, because client.{user[0]} may not read it"
+    assert other_pool in closed.split(", ") and pool not in closed.split(", ")
+    assert theirs.rbd_image.tree(pool).splitlines() == lines
+    with pytest.raises(PermissionDenied, match=f"Listing the images of {other_pool} failed: the cluster does not permit it"):
+        theirs.rbd_image.tree(other_pool)
+
+
+def test_the_tree_of_a_user_of_one_namespace(cluster, pool, other_pool, make_user, make_loaders, rbd_cli, ceph_cli):
+    for name in (f"{other_pool}/outside", f"{other_pool}/n/inside"):
+        rbd_cli("create", name, "--size", "8M")
+    user = make_user("profile rbd")
+    caps = ["mon", "profile rbd", "osd", f"profile rbd pool={other_pool} namespace=n"]
+    ceph_cli("auth", "caps", f"client.{user[0]}", *caps)
+    theirs = limited(cluster, make_loaders, other_pool, user, "n")
+    *lines, note = theirs.rbd_image.tree().splitlines()
+    assert lines == [f"{other_pool}/n/inside  8M"]
+    assert {pool, other_pool} <= set(note.rstrip(".").partition(": ")[2].split(", "))

@@ -136,7 +136,7 @@ def test_a_user_who_may_only_read(ceph, pool, make_user, make_loaders, modules, 
         ran = state(**arguments)
         assert (ran.result, ran.changes) == (False, {}), (function, ran.comment)
         assert f"{pool}/" in ran.comment
-        assert "Give client.reader the capabilities mon 'profile rbd' and osd 'profile rbd pool=POOL'" in ran.comment, ran.comment
+        assert f"Give client.reader the capabilities mon 'profile rbd' and osd 'profile rbd pool={pool}'" in ran.comment, ran.comment
     for state, name in ((loaders.states.rbd_image.absent, "readable"), (loaders.states.rbd_snapshot.absent, "readable@s")):
         # Without these capabilities it cannot see what hangs on the image, so the dry run refuses as well.
         for test in (True, False):

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from saltrbd import errors, spec
+from saltrbd import errors, settings, spec
+from saltrbd.client import Client
 from saltrbd.process import SYSTEM_PYTHON
 from worker_watch import chosen, failed, snapshots, start_salt, workers
 
@@ -178,6 +179,18 @@ def test_what_a_library_prints_is_no_answer(make_client, tmp_path, cluster, shel
         time.sleep(0.1)
 
 
+def test_times_on_a_host_that_is_not_in_utc(make_client, pool, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    ceph, image = make_client(), spec.parse(f"{pool}/of-tokyo")
+    identity = ceph.call("image_create", image, size=1 << 20)["id"]
+    ceph.call("snapshot_create", image.at("s"))
+    facts = ceph.call("image_info", image)
+    ceph.call("trash_move", image, image_id=identity)
+    (entry,) = [item for item in ceph.call("trash_list", pool=pool) if item["id"] == identity]
+    for seconds in (facts["created"], facts["modified"], facts["snapshots"][0]["created"], entry["deleted"], entry["kept_until"]):
+        assert abs(seconds - time.time()) < 300
+
+
 # The wrong cluster, the wrong key
 
 
@@ -210,11 +223,27 @@ KEY = "AQBSdFhfAAAAABAAZ0a8Q1VbGm1yCqLJf3mQdg=="
     ("content", "user", "words"),
     [
         (None, "admin", "no keyring of client.admin can be read ({path}: No such file or directory); name it as ceph:keyring."),
-        ("", "admin", "the keyring {path} has no key of client.admin."),
-        (f"[client.admin]\n key = {KEY}\n", "admin", "the monitors refuse the key of client.admin in {path}."),
-        (f"[client.nobody]\n key = {KEY}\n", "nobody", "the monitors refuse the key of client.nobody in {path}."),
-        (f"[client.admin]\n key = {KEY}\n", "bob", "the keyring {path} has no key of client.bob."),
-        ("[client.admin]\n key = xyz\n", "admin", "the keyring {path} is no keyring of Ceph's, or its key is damaged."),
+        ("", "admin", "the keyring {path} has no key of client.admin; write into it what 'ceph auth get client.admin' prints."),
+        (
+            f"[client.admin]\n key = {KEY}\n",
+            "admin",
+            "the monitors refuse the key of client.admin in {path}; it must be the one that 'ceph auth get client.admin' prints.",
+        ),
+        (
+            f"[client.nobody]\n key = {KEY}\n",
+            "nobody",
+            "the monitors refuse the key of client.nobody in {path}; it must be the one that 'ceph auth get client.nobody' prints.",
+        ),
+        (
+            f"[client.admin]\n key = {KEY}\n",
+            "bob",
+            "the keyring {path} has no key of client.bob; write into it what 'ceph auth get client.bob' prints.",
+        ),
+        (
+            "[client.admin]\n key = xyz\n",
+            "admin",
+            "the keyring {path} is no keyring of Ceph's, or its key is damaged; write into it what 'ceph auth get client.admin' prints.",
+        ),
     ],
 )
 def test_keyrings(make_client, tmp_path, content, user, words):
@@ -227,6 +256,21 @@ def test_keyrings(make_client, tmp_path, content, user, words):
     assert said.startswith("Connecting to the cluster at ")
     assert words.format(path=path) in said
     assert KEY not in said
+
+
+@pytest.mark.parametrize("protocol", ["v2:", "v1:", ""])
+def test_wrong_key_by_address(cluster, tmp_path, protocol):
+    """README.md says it: told at once, but for a port that is not Ceph's own and has no protocol before it."""
+    keyring = tmp_path / "keyring"
+    keyring.write_text(f"[client.admin]\n key = {KEY}\n")
+    host, _, port = cluster.monitors[0].rpartition(":")
+    address = f"{protocol}{host}:{int(port) + (protocol == 'v1:')}"
+    ceph = Client(settings.load({"id": "tests"}, {"ceph": {"monitors": [address], "keyring": str(keyring)}, "rbd": {"timeout": 4}}))
+    began = time.monotonic()
+    with pytest.raises(errors.AuthenticationFailed if protocol else errors.ClusterUnreachable, match=address):
+        ceph.call("cluster_info")
+    assert (time.monotonic() - began < 3) == bool(protocol)
+    ceph.close()
 
 
 def test_keyring_that_may_not_be_read(cluster, tmp_path):
@@ -252,5 +296,5 @@ def test_user_without_capabilities(make_client, make_user, pool, rbd_cli):
         ceph.call("image_create", spec.parse(f"{pool}/not-mine"), size=1 << 20)
     assert str(caught.value) == (
         f"Creating the image {pool}/not-mine failed: the cluster does not permit it. Give client.{user} the capabilities mon 'profile "
-        "rbd' and osd 'profile rbd pool=POOL'."
+        f"rbd' and osd 'profile rbd pool={pool}'."
     )

@@ -80,7 +80,7 @@ def looked(op, snapshot="", error=None, **facts):
     """The sentence for a write that had no answer, after a second look."""
     flight = client._Flight(0, op, dict(IMAGE, snapshot=snapshot, image_id="1f"), 1, settings.load({}, {}))
     flight.lost = errors.CephTimeout, "had no answer"
-    whole = {"size": 1 << 30, "snapshots": [], "watchers": [], **facts}
+    whole = {"id": "1f", "size": 1 << 30, "snapshots": [], "watchers": [], **facts}
     return str(client._lost(flight, client.Outcome(None if error else whole, error)))
 
 
@@ -94,6 +94,10 @@ HELD = {"address": "192.0.2.7:0/1"}
         (looked("image_create"), "had no answer. Its outcome is unknown: a new worker finds the image, 1G, with 0 snapshots."),
         (looked("image_remove", error=errors.ImageNotFound("x")), "unknown: a new worker finds no such image."),
         (looked("image_remove", error=errors.CephTimeout("Nobody.")), "unknown: a second look was not possible either (Nobody)."),
+        (
+            looked("image_remove"),
+            "with 0 snapshots; if its name is gone it lies in the trash, where 'rbd trash rm' by the id 1f ends the removal.",
+        ),
         (looked("snapshot_create", "s"), "Its outcome is unknown: a new worker finds the image without that snapshot."),
         (looked("snapshot_create", "s", snapshots=[SNAP]), "a new worker finds the snapshot, protected."),
         (looked("snapshot_create", "t", snapshots=[SNAP]), "a new worker finds the image without that snapshot."),
@@ -112,6 +116,20 @@ def test_a_lost_question_has_no_outcome():
     flight = client._Flight(0, "image_info", IMAGE, 1, settings.load({}, {}))
     flight.lost = errors.WorkerDied, "was cut off"
     assert str(client._lost(flight, None)) == "Reading the image rbd/db was cut off."
+
+
+@pytest.mark.parametrize(
+    ("args", "grants"),
+    [
+        ({}, "profile rbd"),
+        (IMAGE, "profile rbd pool=rbd"),
+        (dict(IMAGE, data_pool="ec", parent={"pool": "rbd"}), "profile rbd pool=rbd, profile rbd pool=ec"),
+        (dict(IMAGE, data_pool=None, parent={"pool": "gold"}), "profile rbd pool=rbd, profile rbd pool=gold"),
+    ],
+)
+def test_what_is_not_permitted_names_its_pools(nobody, args, grants):
+    told = Client(nobody)._hint("PermissionDenied", args)
+    assert told == f" Give client.admin the capabilities mon 'profile rbd' and osd '{grants}'."
 
 
 def test_limits():

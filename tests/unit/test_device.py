@@ -255,10 +255,23 @@ def test_the_settings_name_the_driver():
         {"driver": "krbd", "options": [1]},
         {"driver": "krbd", "options": {"a": {"b": 1}}},
         {"driver": "krbd", "options": {"a,secret": "x"}},
+        {"driver": "krbd", "options": {5: "x"}},
+        {"driver": "krbd", "options": {True: "x", "notrim": None}},
+        {"driver": "nbd", "options": {False: "x"}},
         {"driver": "krbd", "options": {"queue_depth": "1,ro"}},
         {"driver": "krbd", "options": {"queue_depth": "1\n"}},
         {"driver": "krbd", "options": {"queue_depth": 10**5000}},
         {"driver": "krbd", "options": {"secret": "AQ=="}},
+        {"driver": "krbd", "options": {"queue_depth": "a" * 99 + ",secret=x"}},
+        {"driver": "krbd", "options": ["a" * 99 + ",ro"]},
+        {"driver": "krbd", "options": {"queue_depth": "'1'"}},
+        {"driver": "krbd", "options": {"queue_depth": ""}},
+        {"driver": "krbd", "options": {"queue_depth": "1" * 257}},
+        {"driver": "nbd", "options": {"io-timeout": "1" * 257}},
+        {"driver": "nbd", "options": {"io-timeout": "a" * 99 + " --device=/dev/nbd3"}},
+        {"driver": "nbd", "options": {"io-timeout": "--device"}},
+        {"driver": "nbd", "options": ["io-timeout=1,2"]},
+        {"driver": "nbd", "options": ["a" * 99 + ",x=1"]},
         {"driver": "krbd", "options": ["ro"]},
         {"driver": "nbd", "options": {"device": "/dev/nbd3"}},
         {"driver": "nbd", "options": ["read_only"]},
@@ -270,3 +283,15 @@ def test_the_settings_name_the_driver():
 def test_desired_refuses(arguments):
     with pytest.raises(errors.InvalidArgument):
         device_plan.desired(loaded(), SPEC, **arguments)
+
+
+@pytest.mark.parametrize("driver", ["krbd", "nbd"])
+@pytest.mark.parametrize("options", [{"key": "AQ=="}, ["key=AQ=="], {"secret": "AQ, ==" * 40}])
+def test_a_refused_value_is_not_shown(driver, options):
+    with pytest.raises(errors.InvalidArgument) as caught:
+        device_plan.desired(loaded(), SPEC, driver=driver, options=options)
+    assert "AQ" not in str(caught.value)
+
+
+def test_the_longest_value_is_taken():
+    assert device_plan.desired(loaded(), SPEC, driver="nbd", options={"io-timeout": "1" * 256}).options == [("io-timeout", "1" * 256)]

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import struct
 import subprocess
+import time
 
 import pytest
 from saltrbd import errors, filesystem, fscheck, mkfs, settings, signature, superblock
@@ -118,6 +120,22 @@ def test_refused(have, want, text):
     found = plan(have, **want)
     assert (found.steps, found.changes) == ([], {})
     assert len(found.refusals) == 1 and text in found.refusals[0] and "rbd/a" in found.refusals[0]
+
+
+@pytest.mark.parametrize(
+    ("began", "modified", "snapshots", "late"),
+    [
+        (-5, -5, [], False),
+        (-599, -3600, [], False),
+        (-602, -602, [], True),  # the kernel's rbd does not note when an image was written
+        (-5, 700, [], True),  # a host whose clock is behind
+        (-5, -5, [{"type": "trash"}], False),
+        (-5, -5, [{"type": "user"}], True),
+    ],
+)
+def test_how_long_data_counts_as_that_of_a_killed_mkfs(began, modified, snapshots, late):
+    now = int(time.time())
+    assert filesystem._is_late({"modified": now + modified, "snapshots": snapshots}, now + began) is late
 
 
 def image(size=512 << 20, parent=None, identity=None):
@@ -373,6 +391,58 @@ def test_no_superblock_and_no_signature(disk):
     assert superblock.read(str(disk), 10) is None
     assert signature.probe(str(disk), 10) is None
     assert superblock.parse(bytes(4096)) is None
+
+
+def ext4_block(log=2, blocks=81920, incompatible=0, high=0):
+    """A superblock by hand, as mke2fs(8) and the kernel's documentation of ext4 lay it out."""
+    data = bytearray(4096)
+    struct.pack_into("<I", data, 1024 + 4, blocks)
+    struct.pack_into("<I", data, 1024 + 24, log)
+    data[1080:1082] = b"\x53\xef"
+    struct.pack_into("<I", data, 1024 + 96, incompatible)
+    struct.pack_into("<I", data, 1024 + 336, high)
+    return bytes(data)
+
+
+def xfs_block(block_size=4096, blocks=81920):
+    return struct.pack(">4sIQ", b"XFSB", block_size, blocks).ljust(4096, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        (ext4_block(), 320 << 20),
+        (ext4_block(log=0), 80 << 20),
+        (ext4_block(log=6), 81920 * 65536),  # the largest block, 64 KiB
+        (ext4_block(log=7), None),
+        (ext4_block(log=31), None),
+        (ext4_block(log=0xFFFFFFFF), None),
+        (ext4_block(incompatible=0x80, high=1), (1 << 32 | 81920) * 4096),
+        (ext4_block(incompatible=0x80, high=0xFFFFFFFF, blocks=0xFFFFFFFF), None),  # beyond what a file's offset can say
+        (ext4_block()[:2048], 320 << 20),
+        (ext4_block()[:2047], None),
+        (ext4_block()[:1082], None),
+        (ext4_block(incompatible=0x80)[:1300], None),
+        (ext4_block()[:1081], None),
+        (xfs_block(), 320 << 20),
+        (xfs_block(512), 40 << 20),
+        (xfs_block(65536), 81920 * 65536),
+        (xfs_block(0), None),
+        (xfs_block(256), None),
+        (xfs_block(4097), None),
+        (xfs_block(131072), None),
+        (xfs_block(0xFFFFFFFF), None),
+        (xfs_block(blocks=(1 << 64) - 1), None),
+        (xfs_block()[:512], 320 << 20),
+        (xfs_block()[:511], None),
+        (xfs_block()[:12], None),
+        (xfs_block()[:4], None),
+        (b"", None),
+    ],
+)
+def test_garbage_is_no_superblock(data, size):
+    found = superblock.parse(data)
+    assert (found.size if found else None) == size
 
 
 def test_a_partition_table_is_told(disk):

@@ -215,14 +215,32 @@ def test_plan_present(current, declared, steps, fields):
         (None, {"size": "1P"}, ["1P is too large for the feature object-map with objects of 4M"]),
         (image(), {"size": "1P"}, ["1P is too large for the feature object-map"]),
         (image(), {"size": "512M"}, ["it has 1G, and shrinking it to 512M would cut off data", "allow_shrink: True"]),
-        (image(), {"object_size": "1M"}, ["object_size is 4M and cannot be changed to 1M"]),
+        (
+            image(),
+            {"object_size": "1M"},
+            [
+                "p/i: object_size is 4M and cannot be changed to 1M after the image was created. Declare 4M, or make a new image and "
+                "copy the data."
+            ],
+        ),
         (
             image(),
             {"stripe_unit": "64K", "stripe_count": 8},
-            ["stripe_unit is 4M and cannot be changed to 64K", "stripe_count is 1 and cannot be changed to 8"],
+            [
+                "stripe_unit is 4M and cannot be changed to 64K",
+                "stripe_count is 1 and cannot be changed to 8 after the image was created. Declare 1, or",
+            ],
         ),
-        (image(), {"data_pool": "ec"}, ["data_pool is none and cannot be changed to ec"]),
-        (image(data_pool="ec"), {"data_pool": "other"}, ["data_pool is ec and cannot be changed to other"]),
+        (
+            image(),
+            {"data_pool": "ec"},
+            ["data_pool is none and cannot be changed to ec after the image was created. Leave data_pool out, or make"],
+        ),
+        (
+            image(data_pool="ec"),
+            {"data_pool": "other"},
+            ["data_pool is ec and cannot be changed to other after the image was created. Declare ec, or make"],
+        ),
         (image(), {"features": []}, ["layering cannot be changed", "disabling deep-flatten cannot be undone"]),
         (image(features=["layering"]), {"features": ["layering", "deep-flatten"]}, ["deep-flatten cannot be enabled"]),
         (image(), {"object_size": "1M", "size": "1K", "features": []}, ["object_size", "shrinking", "layering", "deep-flatten"]),

@@ -13,9 +13,9 @@ LOCK = {"client": "client.5", "cookie": "mine", "address": "192.0.2.2:0/1"}
     [
         (None, True, []),
         (None, False, []),
-        (image(), True, [("rbd_image.trash", {"name": "p/i"})]),
-        (image(), False, [("rbd_image.remove", {"name": "p/i"})]),
-        (image(snapshots=[snapshot("s", protected=True)], group="g"), True, [("rbd_image.trash", {"name": "p/i"})]),
+        (image(), True, [("rbd_image.trash", {"name": "p/i", "image_id": "10ab"})]),
+        (image(), False, [("rbd_image.remove", {"name": "p/i", "image_id": "10ab"})]),
+        (image(snapshots=[snapshot("s", protected=True)], group="g"), True, [("rbd_image.trash", {"name": "p/i", "image_id": "10ab"})]),
     ],
 )
 def test_plan_absent(current, trash, steps):

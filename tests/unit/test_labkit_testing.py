@@ -34,6 +34,7 @@ HERE = "tests/unit/test_labkit_testing.py"
         (["unit"], [(NEW, ["unit"], [])]),
         (["unit", "functional", "-x"], [(NEW, ["unit", "functional"], ["-x"])]),
         (["functional", f"--salt={OLD}", "-k", "unit"], [(OLD, ["functional"], ["-k", "unit"])]),
+        (["unit", "functional", HERE], [(NEW, ["functional"], [HERE])]),
         ([HERE], [(NEW, [], [HERE])]),
         ([f"{HERE}::test_x", "--salt", OLD], [(OLD, [], [f"{HERE}::test_x"])]),
     ],

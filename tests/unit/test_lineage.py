@@ -5,9 +5,9 @@ from saltrbd import lineage
 from saltrbd import spec as specs
 
 
-def draw(trashed=(), **images):
+def draw(trashed=(), notes=(), **images):
     there = {specs.parse(name.replace("__", "/")): facts for name, facts in images.items()}
-    return lineage.draw(there, list(trashed), []).splitlines()
+    return lineage.draw(there, list(trashed), list(notes), []).splitlines()
 
 
 def test_nothing():
@@ -51,3 +51,8 @@ def test_every_image_is_drawn_once():
 
 def test_the_trash():
     assert draw([("p", "n", {"name": "x", "id": "77"})]) == ["p/n/x in the trash  id 77"]
+
+
+def test_what_could_not_be_read():
+    assert draw(notes=["Not shown: q."], p__a=image()) == ["p/a  1G", "Not shown: q."]
+    assert draw(notes=["Not shown: q."]) == ["There are no images.", "Not shown: q."]

@@ -99,6 +99,9 @@ REFUSED = [
     ("Debian 12", {"version": "9.4"}, "version must be one of 9.5, 9.6, 10"),
     ("Debian 12", {"source": "git"}, "source must be one of pgdg, distribution, archive"),
     ("Debian 12", {"sorce": "pgdg"}, "unknown key 'sorce'"),
+    ("Debian 12", {1: "x", "sorce": "pgdg"}, "postgresql: unknown keys 'sorce', 1 (there are archive, backup, "),
+    ("Debian 12", {"settings": {1: "x", "work_mem": "4MB"}}, "1 is no name of a setting"),
+    ("Debian 12", {"roles": {True: {}, "app": {5: 5}}}, "True is no name"),
     ("Debian 12", {"port": "5432"}, "postgresql:port must be a number"),
     ("Debian 12", {"settings": {"port": 1}}, "port is set by these states themselves (postgresql:port says it)"),
     ("Debian 12", {"settings": {"work_mem": "4MB\nx"}}, "work_mem must be one line"),
@@ -109,7 +112,11 @@ REFUSED = [
     ("Debian 12", {"roles": {"postgres": {}}}, "Salt's own way in"),
     ("Debian 12", {"roles": {"app": {"password": ""}}}, "app:password: it must be a text"),
     ("Debian 12", {"roles": {"app": {"password": "pä"}}}, "only printable characters of ASCII"),
-    ("Debian 12", {"roles": {"app": {"pasword": "x"}}}, "unknown key 'pasword'"),
+    (
+        "Debian 12",
+        {"roles": {"app": {"pasword": "x"}}},
+        "postgresql:roles:app: unknown key 'pasword' (there are connection_limit, createdb, ",
+    ),
     ("Debian 12", {"databases": {"app": {"extensions": "hstore"}}}, "must be a list of names"),
     ("Debian 12", {"backup": {"keep_days": 0}}, "from 1 to 3650"),
     ("Debian 12", {"backup": {"folder": "backups"}}, "absolute path"),
@@ -170,7 +177,10 @@ WRONG_RULES = [
     ({"type": "local"}, "must name its method"),
     ({"type": "host", "address": "a b"}, "address must be"),
     ({"type": "host", "address": "10.0.0.0/8", "user": 'a"b'}, "user must be a name"),
-    ({"type": "host", "address": "10.0.0.0/8", "users": "a"}, "unknown keys: users"),
+    ({"type": "host", "address": "10.0.0.0/8", "users": "a"}, "unknown key 'users' (there are "),
+    ({"type": "host", 1: "a", "users": "a"}, "unknown keys 'users', 1 (there are address, database, method, options, type, user)"),
+    ({"type": "host", "address": "10.0.0.0/8", "method": ["md5"]}, "there is no method ['md5']"),
+    ({"type": "host", "address": "10.0.0.0/8", "options": {1: "a", "b": "c"}}, "options must be a mapping of words"),
 ]
 
 

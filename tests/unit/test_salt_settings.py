@@ -37,6 +37,11 @@ ROOTS = {"file_roots": {"base": ["/srv/salt"]}, "pillar_roots": {"base": ["/srv/
         ("master", {"timeout": 3.5}, []),
         ("master", {"timeout": "3"}, ["timeout must be float or int, not str"]),
         ("master", {"log_file": None, "my.own": object()}, []),
+        ("master", {1: "x", "interface": "0.0.0.0"}, ["1 is no name of a setting; put it in quotes"]),  # noqa: S104
+        ("minion", {True: "x", None: 5, "worker_threads": 2}, ["None is no name of a setting", "True is no name of a setting"]),
+        ("master", {"file_roots": {1: ["/srv/salt"], "base": ["/srv/none"]}}, ["file_roots names /srv/none, which is no folder"]),
+        ("master", {"file_roots": {"base": "/srv/salt"}}, ["file_roots:base must be a list of folders"]),
+        ("master", {"pillar_roots": {"base": [5], "dev": None}}, ["pillar_roots:base must be", "pillar_roots:dev must be"]),
         ("master", {"worker_threads": None}, ["worker_threads must be int, not NoneType"]),
         ("master", {"file_roots": {"base": ["/srv/none"]}}, ["file_roots names /srv/none, which is no folder"]),
         ("master", {"pillar_roots": {"base": ["/srv/none"]}}, ["pillar_roots names /srv/none, which is no folder"]),

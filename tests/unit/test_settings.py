@@ -81,7 +81,16 @@ def test_every_mistake_is_told_at_once():
 
 
 @pytest.mark.parametrize(
-    ("section", "unknown"), [({}, []), ({"fsid": "x", "pool": "rbd"}, []), ({"fs_id": "x", "pool": "rbd"}, ["fs_id"]), (None, [])]
+    ("section", "unknown"),
+    [
+        ({}, ""),
+        (None, ""),
+        ({"fsid": "x", "pool": "rbd", "keyring_text": "x"}, ""),
+        ({"fs_id": "x", "pool": "rbd"}, "unknown key 'fs_id'"),
+        ({1: "x", "foo": "y"}, "unknown keys 'foo', 1"),
+        ({True: "x", None: "y", 2.5: "z", "pool": "rbd"}, "unknown keys 2.5, None, True"),
+    ],
 )
 def test_unknown_keys(section, unknown):
-    assert settings.unknown_keys({"ceph": section}) == unknown
+    there = " (there are conf, fs_type, fsid, keyring, keyring_text, monitors, namespace, pool, user)"
+    assert settings.unknown_keys({"ceph": section}) == ("ceph: " + unknown + there if unknown else "")

@@ -18,7 +18,7 @@ def volume(**declared):
 def mistakes(section, **more):
     with pytest.raises(InvalidPillar) as error:
         read(section, **more)
-    begin = "The pillar makes no sense, so nothing was touched. "
+    begin = "The pillar has mistakes, so nothing was touched. "
     assert str(error.value).startswith(begin)
     return str(error.value)[len(begin) :]
 
@@ -58,6 +58,7 @@ def test_the_example():
         (volume(size=None), "rbd:volumes:a: has no size"),
         (volume(size="big"), "rbd:volumes:a: The size 'big' is not a size"),
         (volume(sise="1G"), "rbd:volumes:a: unknown key 'sise'"),
+        (volume(sise="1G", sizes=1), "rbd:volumes:a: unknown keys 'sise', 'sizes' (there are allow_shrink, "),
         (volume(parent="b@s"), "rbd:volumes:a: unknown key 'parent'"),
         ({"volumes": {"a": {"size": "1G", 5: 5}}}, "rbd:volumes:a: unknown key 5"),
         ({"volumes": {1: {"size": "1G"}}}, "rbd:volumes:1: the name 1 is not text; put it in quotes"),
@@ -118,7 +119,26 @@ def test_the_example():
         ({"clones": {"c": {"parent": ["a@s"]}}}, "must be named as text"),
         ({"clones": {"c": {"parent": "a@s", "clone_format": 3}}}, "clone_format must be auto, 1 or 2, not 3"),
         ({"clones": {"c": {"parent": "a@s", "allow_shrink": True}}}, "unknown key 'allow_shrink'"),
-        (dict(volume(), clones={"c": {"parent": "a@s"}}), "rbd:clones:c: its parent rbd/a@s is not among the snapshots of rbd:volumes:a"),
+        (
+            dict(volume(), clones={"c": {"parent": "a@s"}}),
+            "c: its parent rbd/a@s is not among the snapshots of rbd:volumes:a (it has none)",
+        ),
+        (
+            dict(volume(snapshots={"t": {}, "before": None}), clones={"c": {"parent": "a@s"}}),
+            "rbd:clones:c: its parent rbd/a@s is not among the snapshots of rbd:volumes:a (there are before, t).",
+        ),
+        (
+            dict(volume(snapshots={7: {}, "t": {}}), clones={"c": {"parent": "a@s"}}),
+            "rbd:clones:c: its parent rbd/a@s is not among the snapshots of rbd:volumes:a (there are 7, t).",
+        ),
+        (
+            dict(volume(snapshots={f"s{number:02}": {} for number in range(30)}), clones={"c": {"parent": "a@s"}}),
+            "(there are s00, s01, s02, s03, s04, s05, s06, s07, s08, s09 and 20 more).",
+        ),
+        (
+            {"clones": {"b": {"parent": "x@y", "snapshots": {"s": {}}}, "c": {"parent": "b@S"}}},
+            "rbd:clones:c: its parent rbd/b@S is not among the snapshots of rbd:clones:b (there are s).",
+        ),
         (dict(volume(), clones={"a": {"parent": "x@s"}}), "rbd:clones:a: rbd/a is declared by rbd:volumes:a already"),
         pytest.param({"volumes": {10**5000: {"size": 10**5000, 10**5000: 1}}}, "too long to be shown", id="huge"),
     ],

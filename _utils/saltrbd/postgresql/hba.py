@@ -3,7 +3,7 @@
 import ipaddress
 import re
 
-from saltrbd.errors import quoted
+from saltrbd.errors import quoted, unknown_keys
 
 # Salt, backups and the operating system's user postgres come by this line, so it is always the first.
 OWN = {"type": "local", "database": "all", "user": "postgres", "method": "peer"}
@@ -28,7 +28,7 @@ _HOST = re.compile(r"\.?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
 def check(rules, scram):
-    """Return ``(rules, mistakes)``: every rule with all its keys, in order, and a sentence for each that makes no sense.
+    """Return ``(rules, mistakes)``: every rule with all its keys, in order, and a sentence for each that is wrong.
 
     ``scram`` says whether the server knows scram-sha-256; it is the method of a rule that names none, else md5 is.
     """
@@ -50,15 +50,16 @@ def check(rules, scram):
 def _mistake(rule, scram):
     if not isinstance(rule, dict):
         return "it must be a mapping, not {}".format(quoted(rule))
-    if set(rule) - _KEYS:
-        return "unknown keys: {}".format(", ".join(sorted(map(str, set(rule) - _KEYS))))
+    unknown = unknown_keys(rule, _KEYS)
+    if unknown:
+        return unknown
     if rule.get("type") not in TYPES:
         return "type must be one of {}, not {}".format(", ".join(TYPES), quoted(rule.get("type")))
     method = rule.get("method")
-    if method in NEVER:
-        return "the method {} {}; it is not used here".format(method, NEVER[method])
     if method is not None and method not in METHODS:
         return "there is no method {}".format(quoted(method))
+    if method in NEVER:
+        return "the method {} {}; it is not used here".format(method, NEVER[method])
     if method == "scram-sha-256" and not scram:
         return "scram-sha-256 came with PostgreSQL 10; the method here is md5"
     if rule["type"] == "local" and "address" in rule:

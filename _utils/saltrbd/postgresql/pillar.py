@@ -2,7 +2,7 @@
 
 import re
 
-from saltrbd.errors import InvalidPillar, quoted
+from saltrbd.errors import InvalidPillar, quoted, unknown_keys
 from saltrbd.postgresql import hba, passwords, systems, tuning, values
 
 _DEFAULTS = {
@@ -66,7 +66,8 @@ def read(section, grains, own=()):
     if not isinstance(section, dict):
         raise InvalidPillar("postgresql: must be a mapping, not {}.".format(quoted(section)))
     systems.find(grains)
-    wrong = ["postgresql: unknown key {}".format(quoted(key)) for key in section if key not in _DEFAULTS]
+    unknown = unknown_keys(section, _DEFAULTS)
+    wrong = ["postgresql: " + unknown] if unknown else []
     chosen = {**_DEFAULTS, **{key: value for key, value in section.items() if value is not None and key in _DEFAULTS}}
     chosen["version"] = version = str(chosen["version"])
     if version not in systems.VERSIONS:
@@ -103,7 +104,7 @@ def read(section, grains, own=()):
     found["roles"] = _roles(chosen["roles"], wrong)
     found["databases"] = _databases(chosen["databases"], found, wrong)
     if wrong:
-        raise InvalidPillar("The pillar makes no sense, so nothing was touched. " + "; ".join(wrong) + ".")
+        raise InvalidPillar.of(wrong)
     return found
 
 
@@ -111,7 +112,8 @@ def _section(where, value, defaults, wrong):
     if not isinstance(value, dict):
         wrong.append("{} must be a mapping, not {}".format(where, quoted(value)))
         return dict(defaults)
-    wrong += ["{}: unknown key {}".format(where, quoted(key)) for key in value if key not in defaults]
+    unknown = unknown_keys(value, defaults)
+    wrong += ["{}: {}".format(where, unknown)] if unknown else []
     return {**defaults, **{key: item for key, item in value.items() if item is not None and key in defaults}}
 
 

@@ -26,7 +26,7 @@ def text(value):
 
 
 def mistake(key, value):
-    """Return why a setting of the pillar makes no sense, or an empty text."""
+    """Return what is wrong with a setting of the pillar, or an empty text."""
     if not isinstance(key, str) or not _NAME.fullmatch(key):
         return "{} is no name of a setting".format(quoted(key))
     plain = isinstance(value, (bool, int, float, str)) or (isinstance(value, list) and all(isinstance(item, (str, int)) for item in value))

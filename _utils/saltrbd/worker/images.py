@@ -4,7 +4,8 @@ import re
 
 import rados
 import rbd
-from session import WorkerError, describe, seconds
+import trash
+from session import WorkerError, describe
 
 FEATURES = {
     "layering": 1,
@@ -79,8 +80,8 @@ def _read(session, context, handle, children, users):
         "parent": parent_of(session, handle),
         "metadata": {key: value for key, value in metadata.items() if not key.startswith(_CONFIG)},
         "config": {key[len(_CONFIG) :]: value for key, value in metadata.items() if key.startswith(_CONFIG)},
-        "created": seconds(handle.create_timestamp()),
-        # librbd keeps it to the minute (rbd_mtime_update_interval), krbd not at all. The bindings give this one in local time.
+        "created": int(handle.create_timestamp().timestamp()),
+        # librbd keeps it to the minute (rbd_mtime_update_interval); krbd does not keep it.
         "modified": int(handle.modify_timestamp().timestamp()),
     }
     facts["clone_format"] = None
@@ -154,7 +155,7 @@ def _snapshot(handle, item):
         "size": item["size"],
         "type": kind,
         "protected": kind == "user" and handle.is_protected_snap(item["name"]),
-        "created": seconds(handle.get_snap_timestamp(item["id"])),
+        "created": int(handle.get_snap_timestamp(item["id"]).timestamp()),
         "original_name": item["trash"]["original_name"] if kind == "trash" and "trash" in item else None,
     }
 
@@ -258,10 +259,7 @@ def _take_back(session, pool, namespace, image, image_id):
     """
     place = "there"
     try:
-        with session.image(pool, namespace, image) as handle:
-            if handle.id() != image_id:
-                return "there: another image has its name by now"
-        rbd.RBD().trash_move(session.ioctx(pool, namespace), image, 0)
+        trash.move(session, pool, namespace, image, image_id)
         place = "in the trash"
         rbd.RBD().trash_remove(session.ioctx(pool, namespace), image_id, True)
     except (rbd.Error, rados.Error, WorkerError) as error:
@@ -351,11 +349,6 @@ def _rebuild(handle, report, fraction):
     handle.rebuild_object_map()
 
 
-def image_remove(session, report, pool, namespace, image, snapshot=""):
-    """Remove the image at once, without the trash."""
-    rbd.RBD().remove(session.ioctx(pool, namespace), image, on_progress=lambda done, total: report(done / max(total, 1)))
-
-
 OPERATIONS = {
     "image_list": image_list,
     "image_info": image_info,
@@ -367,5 +360,4 @@ OPERATIONS = {
     "image_config": image_config,
     "config_keys": config_keys,
     "image_rebuild_object_map": image_rebuild_object_map,
-    "image_remove": image_remove,
 }

@@ -1,6 +1,5 @@
 """One RADOS session: I/O contexts, open images, and Ceph's exceptions as names that the client knows."""
 
-import calendar
 import errno
 import os
 import threading
@@ -56,11 +55,6 @@ def describe(error):
     if isinstance(error, (rbd.Error, rados.Error)):
         return "CephError", text, {}
     return "CephError", "{}: {}".format(type(error).__name__, text), {}
-
-
-def seconds(moment):
-    """Return a time of the bindings in seconds since 1970. Older ones give UTC without saying so, which Python takes for local time."""
-    return calendar.timegm(moment.utctimetuple())
 
 
 def connection_error(error):
@@ -132,11 +126,11 @@ class Session:
         if number in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR) and fault:
             return WorkerError("AuthenticationFailed", fault)
         if number in (errno.EACCES, errno.EPERM):
-            return WorkerError("AuthenticationFailed", "the monitors refuse the key of {} in {}".format(user, ", ".join(files)))
+            words = "the monitors refuse the key of {0} in {1}; it must be the one that 'ceph auth get {0}' prints"
+            return WorkerError("AuthenticationFailed", words.format(user, ", ".join(files)))
         if number == errno.EIO:
-            return WorkerError(
-                "AuthenticationFailed", "the keyring {} is no keyring of Ceph's, or its key is damaged".format(", ".join(files))
-            )
+            words = "the keyring {1} is no keyring of Ceph's, or its key is damaged; write into it what 'ceph auth get {0}' prints"
+            return WorkerError("AuthenticationFailed", words.format(user, ", ".join(files)))
         if number in (errno.ENOENT, errno.EINVAL):
             named = handle.conf_get("mon_host")
             return WorkerError(
@@ -235,5 +229,5 @@ def _keyring_fault(user, files):
             continue
         with open(path, "rb") as file:
             known = "[{}]".format(user).encode("utf-8") in file.read(_KEYRING_SIZE)
-        return "" if known else "the keyring {} has no key of {}".format(path, user)
+        return "" if known else "the keyring {1} has no key of {0}; write into it what 'ceph auth get {0}' prints".format(user, path)
     return "no keyring of {} can be read ({}); name it as ceph:keyring".format(user, "; ".join(faults) or "none is named")

@@ -16,6 +16,22 @@ def snapshot_create(session, report, pool, namespace, image, snapshot, protect=F
         return {"id": handle.snap_get_id(snapshot)}
 
 
+def snapshot_undo(session, report, pool, namespace, image, snapshot, snapshot_id):
+    """Remove the snapshot with that id, protected or not; another one of that name, and one with clones, stay."""
+    with session.image(pool, namespace, image, write=True) as handle:
+        with _named():
+            if handle.snap_get_id(snapshot) != snapshot_id:
+                raise WorkerError("Refused", "the snapshot of that name is another one by now")
+            handle.set_snap(snapshot)
+            clones = list(handle.list_children2())
+            handle.set_snap(None)
+            if clones:
+                raise WorkerError("Busy", "clones hang on it")
+            if handle.is_protected_snap(snapshot):
+                handle.unprotect_snap(snapshot)
+            handle.remove_snap(snapshot)
+
+
 def snapshot_remove(session, report, pool, namespace, image, snapshot):
     """Remove a snapshot. Under a format-2 clone librbd moves it to its trash namespace without a word."""
     with session.image(pool, namespace, image, write=True) as handle:
@@ -54,6 +70,7 @@ class _named:
 
 OPERATIONS = {
     "snapshot_create": snapshot_create,
+    "snapshot_undo": snapshot_undo,
     "snapshot_remove": snapshot_remove,
     "snapshot_protect": snapshot_protect,
     "snapshot_unprotect": snapshot_unprotect,

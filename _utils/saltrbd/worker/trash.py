@@ -1,6 +1,13 @@
 """The trash of a pool and namespace."""
 
+import errno
+
+import rados
 import rbd
+from session import WorkerError, describe
+
+# What librbd finds before it takes any data: a user, a snapshot, a group of images.
+_IN_THE_WAY = (errno.EBUSY, errno.ENOTEMPTY, errno.EMLINK)
 
 
 def trash_list(session, report, pool, namespace="", image="", snapshot=""):
@@ -18,9 +25,67 @@ def trash_list(session, report, pool, namespace="", image="", snapshot=""):
     ]
 
 
-def trash_move(session, report, pool, namespace, image, delay=0, snapshot=""):
-    """Move the image to the trash; it cannot be purged from there for ``delay`` seconds."""
-    rbd.RBD().trash_move(session.ioctx(pool, namespace), image, delay)
+def move(session, pool, namespace, image, image_id, delay=0):
+    """Move the image to the trash if it is the one with this id.
+
+    librbd moves by name alone, so what went is looked at again: another one that took the name in between comes back.
+    """
+    with session.image(pool, namespace, image) as handle:
+        found = handle.id()
+    if found != image_id:
+        raise _replaced(found, image_id)
+    context = session.ioctx(pool, namespace)
+    before = _ids(context)
+    rbd.RBD().trash_move(context, image, delay)
+    gone = _ids(context)
+    if image_id in gone:
+        return
+    others = [key for key, name in gone.items() if name == image and key not in before]
+    if len(others) != 1:  # two at once in this moment: nobody can tell which is whose
+        raise WorkerError("ImageReplaced", "the image (id {}) was taken from under that name; look into the trash".format(image_id))
+    try:
+        rbd.RBD().trash_restore(context, others[0], image)
+    except (rbd.Error, rados.Error) as error:
+        raise _left(error, others[0], " instead of {}".format(image_id))
+    raise _replaced(others[0], image_id)
+
+
+def _ids(context):
+    return {item["id"]: item["name"] for item in rbd.RBD().trash_list(context)}
+
+
+def _replaced(found, image_id):
+    return WorkerError("ImageReplaced", "the image of that name is another one by now (id {}, and {} was checked)".format(found, image_id))
+
+
+def trash_move(session, report, pool, namespace, image, image_id, delay=0, snapshot=""):
+    """Move the image with this name and id to the trash; it cannot be purged from there for ``delay`` seconds."""
+    move(session, pool, namespace, image, image_id, delay)
+
+
+def image_remove(session, report, pool, namespace, image, image_id, snapshot=""):
+    """Remove the image with this name and id at once. It goes by way of the trash, where its id is what counts and no name."""
+    context = session.ioctx(pool, namespace)
+    move(session, pool, namespace, image, image_id)
+    try:
+        rbd.RBD().trash_remove(context, image_id, True, lambda done, total: report(done / max(total, 1)))
+    except (rbd.Error, rados.Error) as error:
+        if error.errno in _IN_THE_WAY:
+            _bring_back(context, image, image_id, error)
+            raise
+        raise _left(error, image_id, ", and a part of its data may be gone; 'rbd trash rm' by that id ends the removal")
+
+
+def _bring_back(context, image, image_id, error):
+    try:
+        rbd.RBD().trash_restore(context, image_id, image)
+    except (rbd.Error, rados.Error) as second:
+        raise _left(error, image_id, ", since it could not be brought back ({})".format(describe(second)[1]))
+
+
+def _left(error, image_id, more):
+    name, message, facts = describe(error)
+    return WorkerError(name, "{}; the image lies in the trash (id {}){}".format(message.rstrip("."), image_id, more), **facts)
 
 
 def trash_restore(session, report, pool, namespace, image, image_id, snapshot=""):
@@ -31,5 +96,6 @@ def trash_restore(session, report, pool, namespace, image, image_id, snapshot=""
 OPERATIONS = {
     "trash_list": trash_list,
     "trash_move": trash_move,
+    "image_remove": image_remove,
     "trash_restore": trash_restore,
 }

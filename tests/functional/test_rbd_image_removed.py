@@ -1,0 +1,152 @@
+"""An image that goes is the one that was looked at, whatever takes its name meanwhile; and what a removal that fails midway leaves."""
+
+import subprocess
+
+import pytest
+from image_checks import changed, trashed
+from saltrbd import errors
+from saltrbd import spec as specs
+from saltrbd.client import Client
+
+OPERATIONS = {True: "trash_move", False: "image_remove"}
+
+
+def identity_of(rbd_cli, name):
+    return rbd_cli.json("info", name)["id"]
+
+
+@pytest.fixture
+def swapped_before(monkeypatch, rbd_cli):
+    """Another image takes the name just before these operations: ``swapped_before(spec, "trash_move")``."""
+
+    def arrange(name, operation):
+        call = Client.call
+
+        def swap(self, op, *args, **more):
+            if op == operation:
+                rbd_cli("rename", name, f"{name}-old")
+                rbd_cli("create", name, "--size", "16M")
+            return call(self, op, *args, **more)
+
+        monkeypatch.setattr(Client, "call", swap)
+
+    return arrange
+
+
+@pytest.mark.parametrize("trash", [True, False])
+def test_one_that_took_the_name_since_stays(trash, spec, states, rbd_cli, swapped_before):
+    rbd_cli("create", spec, "--size", "8M")
+    looked_at = identity_of(rbd_cli, spec)
+    swapped_before(spec, OPERATIONS[trash])
+    ran = states.rbd_image.absent(spec, trash=trash)
+    assert (ran.result, ran.changes) == (False, {}), ran.comment
+    assert f"another one by now (id {identity_of(rbd_cli, spec)}, and {looked_at} was checked)" in ran.comment
+    assert (identity_of(rbd_cli, f"{spec}-old"), trashed(rbd_cli, spec)) == (looked_at, [])
+
+
+@pytest.mark.parametrize("function", ["remove", "trash"])
+def test_the_id_that_is_meant(function, spec, modules, rbd_cli):
+    rbd_cli("create", spec, "--size", "8M")
+    identity = identity_of(rbd_cli, spec)
+    with pytest.raises(errors.ImageReplaced, match=f"{spec} is not removed: .* another one by now .id {identity}, and 1f00 was meant"):
+        modules[f"rbd_image.{function}"](spec, image_id="1f00")
+    assert identity_of(rbd_cli, spec) == identity
+    assert modules[f"rbd_image.{function}"](spec, image_id=identity) is True
+    with pytest.raises(errors.ImageNotFound):
+        modules[f"rbd_image.{function}"](spec, image_id=identity)
+
+
+# Carries out a removal as the worker does. A fake stands in librbd's place for one call, for what happens in a moment that no
+# client can meet: another image takes the name between the comparison and the move, or the data cannot be removed.
+WORKER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import rbd, trash
+from session import Session, describe
+conf, keyring, pool, image, image_id, fault = sys.argv[2:]
+session = Session({"conf": conf, "keyring": keyring, "mon_host": "", "user": "admin", "timeout": 30}, lambda **told: None)
+
+class Faulty(rbd.RBD):
+    def trash_move(self, context, name, delay=0):
+        if fault == "swap":
+            self.rename(context, name, name + "-old")
+            self.create(context, name, 1 << 20, old_format=False)
+        return super().trash_move(context, name, delay)
+
+    def trash_remove(self, context, *args):
+        if fault == "full":
+            raise rbd.NoSpace("no space", errno=28)
+        return super().trash_remove(context, *args)
+
+    def trash_restore(self, context, *args):
+        if fault == "taken":
+            self.create(context, image, 1 << 20, old_format=False)
+        return super().trash_restore(context, *args)
+
+class Library:
+    RBD, Error = Faulty, rbd.Error
+
+trash.rbd = Library
+try:
+    trash.image_remove(session, lambda done: None, pool, "", image, image_id)
+except Exception as error:
+    print(*describe(error)[:2])
+"""
+
+
+@pytest.fixture
+def worker_removes(spec, cluster, repo, rbd_cli):
+    """Remove the image with a fault; return (its id, what the worker says)."""
+
+    def run(fault):
+        pool, _, name = spec.partition("/")
+        identity = identity_of(rbd_cli, spec)
+        words = [str(repo / "_utils/saltrbd/worker"), cluster.conf, cluster.keyring, pool, name, identity, fault]
+        argv = ["/usr/bin/python3", "-c", WORKER, *words]
+        return identity, subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+    return run
+
+
+def test_one_that_takes_the_name_in_the_last_moment_comes_back(spec, worker_removes, rbd_cli):
+    rbd_cli("create", spec, "--size", "8M")
+    identity, said = worker_removes("swap")
+    other = identity_of(rbd_cli, spec)
+    assert said == f"ImageReplaced the image of that name is another one by now (id {other}, and {identity} was checked)"
+    assert rbd_cli.json("info", spec)["size"] == 1 << 20
+    assert (identity_of(rbd_cli, f"{spec}-old"), trashed(rbd_cli, spec)) == (identity, [])
+
+
+def test_data_that_cannot_be_removed(spec, worker_removes, states, rbd_cli):
+    rbd_cli("create", spec, "--size", "8M")
+    identity, said = worker_removes("full")
+    assert said.startswith("NoSpace ")
+    assert f"the image lies in the trash (id {identity}), and a part of its data may be gone; 'rbd trash rm' by that id" in said
+    assert trashed(rbd_cli, spec) == [identity]
+    ran = states.rbd_image.absent(spec, trash=False)  # the next run does not pass it over in silence
+    assert ran.result is True and f"In the trash lies still an image of that name (id {identity})." in ran.comment
+
+
+def test_one_that_is_in_use_by_then_stays(spec, ceph, held, rbd_cli):
+    rbd_cli("create", spec, "--size", "8M")
+    held(spec)
+    identity = identity_of(rbd_cli, spec)
+    with pytest.raises(errors.Busy, match=f"Removing the image {spec} failed"):
+        ceph.call("image_remove", specs.parse(spec), image_id=identity)
+    assert (identity_of(rbd_cli, spec), trashed(rbd_cli, spec)) == (identity, [])
+
+
+def test_one_that_is_in_use_and_cannot_come_back(spec, worker_removes, held, rbd_cli):
+    rbd_cli("create", spec, "--size", "8M")
+    held(spec)
+    identity, said = worker_removes("taken")
+    assert said.startswith("Busy ") and f"the image lies in the trash (id {identity}), since it could not be brought back (" in said
+    assert trashed(rbd_cli, spec) == [identity]
+
+
+@pytest.mark.parametrize("features", ["layering", "layering,exclusive-lock,journaling", "layering,exclusive-lock,object-map,fast-diff"])
+def test_removed_whatever_its_features(features, spec, converges, rbd_cli):
+    rbd_cli("create", spec, "--size", "8M", "--image-feature", features)
+    rbd_cli("bench", "--io-type", "write", "--io-size", "4K", "--io-total", "16K", spec)
+    assert converges("rbd_image.absent", spec, trash=False).changes == changed(spec, image=("present", None))
+    assert trashed(rbd_cli, spec) == []
