@@ -2,25 +2,24 @@
 
 import logging
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from faults import lasts, stopped
-from saltrbd import errors
+from saltrbd import errors, spec
 
 G = 1 << 30
 LIMIT = 2
 
 
 @pytest.fixture
-def big_clone(make_client, make_images):
+def big_clone(make_client, pool):
     """Make a clone of so many bytes without an object map, so that every object is asked for; returns (clone, its parent)."""
 
     def make(size):
-        parent, clone = make_images(2, 4 << 20)
+        parent, clone = (spec.parse(f"{pool}/{uuid.uuid4().hex[:8]}-{name}") for name in ("parent", "clone"))
         ceph = make_client()
-        ceph.call("image_remove", parent)
-        ceph.call("image_remove", clone)
         ceph.call("image_create", parent, size=size, features=["layering"])
         ceph.call("snapshot_create", parent.at("s"))
         ceph.call("clone_create", clone, parent=parent.at("s").where(), clone_format=2, features=["layering"])
