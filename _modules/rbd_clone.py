@@ -91,3 +91,43 @@ def children(name):
         for item in facts["snapshots"]
         if item["children"] and wanted.snapshot in ("", item["name"])
     }
+
+
+def parents(name, image_id=None):
+    """
+    Return what an image or a snapshot stands on, the nearest first, through pools, namespaces and the trash; its depth is their number.
+
+    Each has pool, namespace, image, snapshot, id, overlap (bytes), trash (the snapshot lies in Ceph's trash for snapshots) and
+    image_trash (the image lies in the trash). With ``image_id`` an image in the trash can be asked about. Raises ImageNotFound.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_clone.parents rbd/rbd0002
+    """
+    chosen = _settings()
+    wanted = spec.parse(name, chosen.pool, chosen.namespace)
+    return client.get(chosen).call("clone_parents", wanted, image_id=image_id)
+
+
+def flatten(name):
+    """
+    Copy into a clone, or into a list of clones at once, what the parent gives it, so that it stands alone. An image without a
+    parent stays as it is.
+
+    Takes as long as copying does; raises CephTimeout after ``rbd:progress_timeout`` seconds (300) without progress, which the
+    minion's log tells at the level info. An image that librbd has open somewhere can be flattened; one that krbd has mapped
+    exclusively raises ReadOnly.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_clone.flatten rbd/rbd0002
+    """
+    chosen = _settings()
+    names = name if isinstance(name, list) else [name]
+    targets = [spec.parse_image(item, chosen.pool, chosen.namespace) for item in names]
+    client.get(chosen).all([("clone_flatten", item.where()) for item in targets])
+    return True

@@ -6,6 +6,7 @@ The monitor hands out snapshot ids once per ``paxos_propose_interval`` (1 s), so
 """
 
 from saltrbd import client, errors, freeze, image, settings, snapshot, spec
+from saltrbd import rollback as rolling
 from saltrbd.errors import FreezeFailed, ImageNotFound, Refused, SnapshotNotFound
 
 __virtualname__ = "rbd_snapshot"
@@ -244,4 +245,47 @@ def unprotect(name, images=None):
         salt '*' rbd_snapshot.unprotect rbd/rbd0001@snap1
     """
     _all("snapshot_unprotect", _specs(name, images))
+    return True
+
+
+def compare(name, images=None, image_ids=None):
+    """
+    Return whether images are as they were at their snapshots: {spec: {"size", "snapshot_size", "differs_at", "compared"}}.
+
+    Sizes are in bytes; differs_at is the first byte that differs, None where none does; compared is how many bytes were read from both,
+    which is what librbd's diff names. What a client that has the image open has not written out yet is not seen.
+    ``image_ids`` ({"pool/image": id}) finds images in the trash. Raises SnapshotNotFound.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_snapshot.compare rbd/rbd0001@snap1
+    """
+    wanted = _specs(name, images)
+    ids = image_ids or {}
+    asked = [("snapshot_compare", dict(item.where(), image_id=ids.get(str(item.head)))) for item in wanted]
+    return {str(item): facts for item, facts in zip(wanted, client.get(_settings()).all(asked))}
+
+
+def rollback(name, images=None):
+    """
+    Roll images back to their snapshots, all at once: what was written since is lost. Later snapshots stay.
+
+    Raises Refused while anybody uses one of the images, with who it is, and Busy when somebody opens one at that moment;
+    SnapshotNotFound. librbd tells no progress here: CephTimeout comes after 10 ms for each object of the image, and after
+    ``rbd:progress_timeout`` seconds (300) at the soonest.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_snapshot.rollback rbd/rbd0001@snap1
+    """
+    wanted = _specs(name, images)
+    facts = __salt__["rbd_image.info"]([str(item.head) for item in wanted], users=True)
+    refused = [text for item in wanted if facts[str(item.head)] for text in rolling.in_the_way(item, facts[str(item.head)])]
+    if refused:
+        raise Refused(" ".join(refused))
+    _all("snapshot_rollback", wanted)
     return True

@@ -13,7 +13,7 @@ A clone is removed like any image, by ``rbd_image.absent``.
 
 import functools
 
-from saltrbd import clone, converge, facts, image, settings, spec
+from saltrbd import clone, converge, facts, image, limits, lineage, settings, spec
 
 __virtualname__ = "rbd_clone"
 
@@ -53,6 +53,9 @@ def present(
     restore_from_trash
         When the clone is absent and an image of its name lies in the trash: None refuses, True brings it back (it must be a clone of
         ``parent``), False makes a new one, an id brings that one back.
+
+    A clone that would stand on more than ``rbd:max_depth`` parents (8) is refused, one that stands on ``rbd:warn_depth`` (4) or more is
+    told; they are counted through pools, namespaces and the trash. The kernel maps an image that stands on at most 16.
     """
     known = converge.known(globals())
 
@@ -75,9 +78,38 @@ def present(
         if refused:
             return converge.Plan(refusals=refused)
         trashed = [] if restore_from_trash is False else facts.trashed(__salt__["rbd_image.trashed"], known, wanted)
-        return clone.plan_present(wanted, None, source, above, want, number, cluster, restore_from_trash, trashed)
+        plan = clone.plan_present(wanted, None, source, above, want, number, cluster, restore_from_trash, trashed)
+        if plan.refusals or plan.steps[0][0] != "rbd_clone.create":
+            return plan
+        depth = lineage.above(__salt__["rbd_clone.parents"], known, source)
+        return converge.merge([plan, limits.depth(wanted, depth, chosen)])
 
     return converge.converge(name, __opts__["test"], look, _act, known, "{} is a clone of {}.".format(name, parent))
+
+
+def flattened(name):
+    """
+    Make the image stand alone: what its parent gives it is copied into it, and the parent is let go.
+
+    It may be in use, but for a mapping by krbd that is exclusive, which is refused. Copying takes its time: the limit is
+    ``rbd:progress_timeout`` seconds (300) without progress, and the minion's log tells each tenth at the level info. Its snapshots
+    go on standing on the parent where it lacks the feature deep-flatten. An image without a parent is flattened. Declare it as
+    ``rbd_image.present`` from then on: ``rbd_clone.present`` refuses a clone that has lost its parent.
+
+    .. code-block:: yaml
+
+        the copy stands alone:
+          rbd_clone.flattened:
+            - name: rbd/rbd0002
+    """
+    known = converge.known(globals())
+
+    def look():
+        chosen = settings.load(__opts__, __pillar__)
+        wanted = spec.parse_image(name, chosen.pool, chosen.namespace)
+        return clone.plan_flattened(wanted, facts.images(__salt__["rbd_image.info"], known, [wanted], users=True)[wanted])
+
+    return converge.converge(name, __opts__["test"], look, _act, known, "{} has no parent.".format(name))
 
 
 def _act(function, arguments):

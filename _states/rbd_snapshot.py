@@ -14,7 +14,11 @@ Ceph RBD snapshots as desired state, of one image or of many at once.
         - images: [rbd/a, rbd/b, rbd/c]
 """
 
-from saltrbd import converge, facts, image, settings, snapshot
+import time
+
+from saltrbd import converge, facts, image, limits, retention, rollback, settings, snapshot
+from saltrbd import spec as specs
+from saltrbd.errors import InvalidArgument
 
 __virtualname__ = "rbd_snapshot"
 
@@ -38,6 +42,9 @@ def present(name, images=None, consistency="auto"):
         not possible; ``crash`` never freezes. The comment says which it was for each, and why one could not be frozen (somebody
         else has frozen it: only trying can tell that). A snapshot that exists is not made
         again, whatever it was.
+
+    More than ``rbd:max_snapshots`` snapshots (450) of an image are refused, from ``rbd:warn_snapshots`` (250) on it is told. All
+    count, those in Ceph's trash for snapshots too. The kernel maps an image with at most 510.
     """
     return _present(name, images, consistency, False)
 
@@ -60,7 +67,8 @@ def _present(name, images, consistency, protect):
         reasons = {}
         if snapshot.check_consistency(consistency) == "filesystem":
             reasons = _reasons([item.head for item in wanted if found[item.head]], known)
-        return snapshot.plan_present(wanted, found, protect, consistency, reasons)
+        plan = snapshot.plan_present(wanted, found, protect, consistency, reasons)
+        return converge.merge([plan, limits.snapshots(wanted, found, settings.load(__opts__, __pillar__))])
 
     return _state(name, images, plan, "{} exists{}.".format(_what(name, images), " and is protected" if protect else ""))
 
@@ -110,6 +118,133 @@ def absent(name, images=None, with_clones=False):
         return snapshot.plan_absent(wanted, found, image.flag(with_clones, "with_clones"))
 
     return _state(name, images, plan, "{} is absent.".format(_what(name, images)), children=True)
+
+
+def rolled_back(name, images=None, discard_changes=False):
+    """
+    Make the image be as it was at the snapshot, byte for byte. What was written since is lost; later snapshots stay.
+
+    name
+        ``pool/image@snap``, or a snapshot's name for all of ``images``: they go back together.
+    images
+        A list of image specs.
+    discard_changes
+        Must be True where the image has changed since.
+
+    Refused while anybody uses one of the images, on this host or elsewhere, with who it is: unmount and unmap it first. An image
+    is back when it has the snapshot's size and its content: what librbd's diff since the snapshot names (the diff itself is not
+    empty after a rollback) is read from both and compared. In a highstate it would take away, at each run, what was written since
+    the last one: apply it once. librbd tells no progress here: the limit is 10 ms for each object of the image, and
+    ``rbd:progress_timeout`` seconds (300) at least.
+
+    .. code-block:: yaml
+
+        the upgrade never happened:
+          rbd_snapshot.rolled_back:
+            - name: rbd/db@before-upgrade
+            - discard_changes: True
+    """
+    known = converge.known(globals())
+
+    def look():
+        chosen = settings.load(__opts__, __pillar__)
+        wanted = snapshot.named(name, images, chosen.pool, chosen.namespace)
+        image.flag(discard_changes, "discard_changes")
+        found = facts.images(__salt__["rbd_image.info"], known, sorted({item.head for item in wanted}), users=True)
+        return rollback.plan(wanted, found, _compared(wanted, found), discard_changes)
+
+    same = "{} is as it was at {}.".format("The image" if images is None else "Each of the images", name)
+    return converge.converge(name, __opts__["test"], look, _act, known, same)
+
+
+def _compared(wanted, found):
+    """Return {snapshot spec: how its image differs from it}, None for one that is missing or that this dry run would make."""
+    items = {item: found[item.head] and snapshot.find(found[item.head], item.snapshot) for item in wanted}
+    ask = [item for item, facts_of in items.items() if facts_of and facts_of["id"] is not None]
+    ids = {str(item.head): found[item.head]["id"] for item in ask}  # an earlier state of a dry run may bring one back from the trash
+    compared = __salt__["rbd_snapshot.compare"]([str(item) for item in ask], image_ids=ids) if ask else {}
+    return {item: compared.get(str(item)) for item in wanted}
+
+
+def retained(
+    name,
+    images=None,
+    pool=None,
+    namespace=None,
+    prefix=None,
+    pattern=None,
+    latest=None,
+    hourly=None,
+    daily=None,
+    weekly=None,
+    monthly=None,
+    yearly=None,
+):
+    """
+    Keep of the images' snapshots what the numbers say, and remove the others.
+
+    name
+        ``pool/image``; with ``images`` or ``pool`` any text.
+    images
+        A list of image specs.
+    pool, namespace
+        All images of this pool and namespace (``ceph:namespace`` where none is given).
+    prefix, pattern
+        Which snapshots are governed, by their names: a beginning, or a pattern with ``*``, ``?`` and ``[...]``. One of the two
+        must be declared, and no other snapshot is counted or removed. ``pattern: '*'`` governs all.
+    latest
+        So many of the newest stay.
+    hourly, daily, weekly, monthly, yearly
+        The newest snapshot of each hour (day, ...) stays, for so many hours that have a snapshot, counted from the newest backwards.
+
+    A snapshot stays when one of the numbers keeps it; each number counts by itself. All times are UTC, weeks begin on Monday (ISO
+    8601). How often it runs does not matter: what stays is the same. Never removed: a snapshot that is protected, that has clones
+    (those in the trash too) or that this host has mapped; it counts, and the comment says why it stays. Snapshots of groups, of
+    mirroring and in Ceph's trash for snapshots do not count.
+
+    .. code-block:: yaml
+
+        a fortnight of nights:
+          rbd_snapshot.retained:
+            - name: nightly
+            - images: [rbd/a, rbd/b]
+            - prefix: nightly-
+            - daily: 14
+            - weekly: 8
+            - monthly: 12
+
+        every snapshot of a pool:
+          rbd_snapshot.retained:
+            - pool: rbd
+            - pattern: '*'
+            - latest: 24
+    """
+    known = converge.known(globals())
+
+    def look():
+        chosen = settings.load(__opts__, __pillar__)
+        counts = retention.rules(latest=latest, hourly=hourly, daily=daily, weekly=weekly, monthly=monthly, yearly=yearly)
+        governed = retention.governs(prefix, pattern)
+        found = facts.images(__salt__["rbd_image.info"], known, _of(name, images, pool, namespace, chosen), children=True)
+        if pool is not None:  # one that went since they were listed has no snapshots
+            found = {head: image_facts for head, image_facts in found.items() if image_facts is not None}
+        return retention.plan(found, governed, counts, time.time())
+
+    return converge.converge(name, __opts__["test"], look, _act, known, "No snapshot is beyond what is kept.")
+
+
+def _of(name, images, pool, namespace, chosen):
+    """Return the specs of the images that are declared: a list, a pool, or the one that the name says."""
+    if pool is None and namespace is not None:
+        raise InvalidArgument("A namespace is declared together with a pool.")
+    if images is not None and pool is not None:
+        raise InvalidArgument("Declare images or pool, not both.")
+    if images is not None:
+        return snapshot.heads(images, chosen.pool, chosen.namespace)
+    if pool is None:
+        return [specs.parse_image(name, chosen.pool, chosen.namespace)]
+    place = chosen.namespace if namespace is None else namespace
+    return [specs.Spec(pool, place, image_name, "") for image_name in __salt__["rbd_image.list"](pool, place)]
 
 
 def _what(name, images):

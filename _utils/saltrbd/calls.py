@@ -5,9 +5,9 @@ from collections import namedtuple
 Call = namedtuple("Call", "doing writes long")
 
 # A question or a small change has rbd:timeout seconds in all; long work has rbd:progress_timeout without progress. Removals,
-# walks over an image and shrinks (in steps) tell their progress. A rebuild of an object map has no progress that Python sees:
-# the worker tells before it how long it may take for that size. Removing a snapshot has none either, and needs none: the OSDs
-# trim its data afterwards.
+# flattening, walks over an image and shrinks (in steps) tell their progress. A rebuild of an object map and a rollback have no
+# progress that Python sees: the worker tells before it how long it may take for that size. Removing a snapshot has none either,
+# and needs none: the OSDs trim its data afterwards.
 CALLS = {
     "cluster_info": Call("asking for the cluster's settings", False, False),
     "namespace_list": Call("listing the namespaces of", False, False),
@@ -41,5 +41,9 @@ CALLS = {
     "snapshot_remove": Call("removing the snapshot", True, True),
     "snapshot_protect": Call("protecting the snapshot", True, False),
     "snapshot_unprotect": Call("unprotecting the snapshot", True, False),
+    "snapshot_compare": Call("comparing the image with its snapshot", False, True),
+    "snapshot_rollback": Call("rolling the image back to", True, True),
     "clone_create": Call("cloning to the image", True, False),
+    "clone_flatten": Call("flattening the image", True, True),
+    "clone_parents": Call("reading the parents of the image", False, False),
 }

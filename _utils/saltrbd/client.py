@@ -4,6 +4,7 @@
 """
 
 import atexit
+import logging
 import os
 import selectors
 import threading
@@ -23,6 +24,7 @@ IMPATIENCE, LEAST_PATIENCE = 0.2, 2.0
 # Workers, one after the other, of which every thread hangs, before a batch gives up what is not begun yet.
 ROUNDS = 2
 
+log = logging.getLogger(__name__)
 _clients = {}
 
 
@@ -41,7 +43,7 @@ class Outcome(namedtuple("Outcome", "result error")):
 class _Flight:
     """A call on its way. ``lost`` is the error class and the words for an answer that never came."""
 
-    __slots__ = ("index", "op", "args", "number", "limit", "expires", "lost", "left", "tried")
+    __slots__ = ("index", "op", "args", "number", "limit", "expires", "lost", "left", "tried", "tenths")
 
     def __init__(self, index, op, args, number, settings):
         self.index, self.op, self.args, self.number = index, op, args, number
@@ -49,6 +51,14 @@ class _Flight:
         self.expires = self.lost = None
         self.left = ""  # what is said of a worker that does not die
         self.tried = False
+        self.tenths = 0
+
+    def got_on(self, fraction):
+        """Tell the log how far long work is, at each tenth."""
+        tenths = int(fraction * 10)
+        if tenths > self.tenths:
+            self.tenths = tenths
+            log.info("%s: %d %%", _what(self, True), tenths * 10)
 
 
 def get(settings):
@@ -219,6 +229,7 @@ class Client:
                         continue  # the late answer of a call that was given up
                     if "progress" in answer:
                         flight.expires = time.monotonic() + max(flight.limit, answer["within"])
+                        flight.got_on(answer["progress"])
                         continue
                     del flying[flight.number]
                     answered = True

@@ -150,6 +150,35 @@ def _of_another(have, parent_image):
     return bool(parent_image and have["id"] and parent_image["id"] != have["id"])
 
 
+def plan_flattened(spec, current):
+    """Return the :class:`Plan` that makes the image stand alone. ``current``: its facts with users, None where it does not exist."""
+    if current is None:
+        return Plan(refusals=["{} does not exist, so it cannot be flattened.".format(spec)])
+    parent = parent_of(current)
+    if parent is None:
+        return Plan()
+    changes = {str(spec): {"parent": change(str(parent), None)}}
+    # librbd carries it out where the image is open; krbd cannot, and a mapping that is exclusive does not lend its lock.
+    blocked = ["{client} has it mapped by krbd, exclusively".format(**item) for item in current["locks"] if item.get("driver") == "krbd"]
+    if "migrating" in current["features"]:
+        blocked.append("its migration")
+    if "non-primary" in current["features"]:
+        blocked.append("its mirroring: the primary image lies in another cluster")
+    if blocked:
+        return Plan(changes=changes, refusals=["{} is not flattened. In the way are: {}.".format(spec, "; ".join(blocked))])
+    notes = []
+    if not lets_go(current):
+        names = ", ".join(item["name"] for item in current["snapshots"] if item["type"] == "user")
+        notes.append("Its snapshots ({}) go on standing on {}, because {} lacks the feature deep-flatten.".format(names, parent, spec))
+    facts = dict(current, parent=None, clone_format=None)
+    return Plan(steps=[("rbd_clone.flatten", {"name": str(spec)})], changes=changes, planned={("image", str(spec)): facts}, notes=notes)
+
+
+def lets_go(facts):
+    """Whether a flatten of the image with these facts takes its snapshots off the parent too."""
+    return "deep-flatten" in facts["features"] or not any(item["type"] == "user" for item in facts["snapshots"])
+
+
 def parent_of(facts):
     """Return the :class:`Spec` of an image's parent, None where it has none."""
     parent = facts["parent"]

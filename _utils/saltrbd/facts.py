@@ -1,6 +1,6 @@
 """Facts as a state sees them: what earlier states of the same dry run planned comes before what the cluster says."""
 
-from saltrbd import purge
+from saltrbd import clone, purge
 from saltrbd import spec as specs
 
 
@@ -98,6 +98,8 @@ def _child(child, known):
     planned = known.get(("image", name), child)
     if purge.purged(known, specs.Spec(child["pool"], child["namespace"], "", ""), {"id": child["id"]}):
         return None
+    if planned and planned["id"] == child["id"] and planned.get("parent", True) is None and clone.lets_go(planned):
+        return None  # flattened by then
     if child["trash"] or (planned and planned["id"] == child["id"]):
         return child
     trashed = known.get(("trash", name))

@@ -347,9 +347,7 @@ def plan_absent(spec, current, trash=True, delay=0):
 def in_the_way(current, spec, trash=False):
     """Return what stands in the way of a removal of the image with these facts, as words: who uses it, what hangs on it."""
     blocked = ["the clone {}".format(child_name(child)) for item in current["snapshots"] for child in item.get("children", ())]
-    blocked += list(current.get("devices", ()))
-    blocked += ["the user {address} (client.{client})".format(**item) for item in current["watchers"]]
-    blocked += ["the lock '{cookie}' held by {client} at {address}".format(**item) for item in current["locks"]]
+    blocked += users(current)
     blocked += [device for item in current["snapshots"] for device in item.get("devices", ())]
     if not trash:
         blocked += [_snapshot_in_the_way(spec, item) for item in current["snapshots"]]
@@ -364,6 +362,13 @@ def left_in_trash(spec, entries):
     ids = ", ".join("id {id}".format(**item) for item in entries if item["name"] == spec.image)
     text = "In the trash lies still an image of that name ({}); 'rbd trash rm {}/ID' ends a removal that was cut off."
     return [text.format(ids, "/".join(part for part in (spec.pool, spec.namespace) if part))] if ids else []
+
+
+def users(current):
+    """Return who uses the image with these facts, as words."""
+    found = list(current.get("devices", ()))
+    found += ["the user {address} (client.{client})".format(**item) for item in current["watchers"]]
+    return found + ["the lock '{cookie}' held by {client} at {address}".format(**item) for item in current["locks"]]
 
 
 def _snapshot_in_the_way(spec, item):

@@ -2,7 +2,7 @@
 
 import time
 
-from saltrbd import errors, size
+from saltrbd import clone, errors, size
 from saltrbd.device_users import mount_points
 from saltrbd.spec import Spec
 
@@ -36,6 +36,38 @@ def read(ceph, pools=None):
         [(place.pool, place.namespace, entry) for place, outcome in trashed.items() for entry in outcome.get()],
         notes + [str(error) for error in lost],
     )
+
+
+def above(parents, known, source):
+    """Return what a clone of the snapshot ``source`` would stand on, as words, the nearest first; what a dry run would do counts.
+
+    ``parents`` is the execution function ``rbd_clone.parents``; ``known`` is from ``converge.known``.
+    """
+    found = []
+    while True:
+        found.append(str(source))
+        planned = known.get(("image", str(source.head)))
+        if planned and planned["id"] is None:
+            if planned["parent"] is None:
+                return found
+            source = clone.parent_of(planned)
+            continue
+        new = known.get(("snapshot", str(source)), {"id": ""}).get("id", "") is None  # made after the flatten
+        if planned and planned["parent"] is None and (new or clone.lets_go(planned)):
+            return found
+        for parent in parents(str(source), image_id=planned["id"] if planned else None):
+            found.append(_parent_words(parent))
+            planned = known.get(("image", str(clone.parent_of({"parent": parent}).head)))
+            if planned and planned["id"] == parent["id"] and planned["parent"] is None and clone.lets_go(planned):
+                break
+        return found
+
+
+def _parent_words(parent):
+    words = str(clone.parent_of({"parent": parent}))
+    notes = ["the image is in the trash, id {}".format(parent["id"])] if parent["image_trash"] else []
+    notes += ["the snapshot is in Ceph's trash"] if parent["trash"] else []
+    return "{} ({})".format(words, "; ".join(notes)) if notes else words
 
 
 def _ask(ceph, op, specs, words, closed):

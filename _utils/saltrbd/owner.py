@@ -150,7 +150,9 @@ def annotate(ceph, spec, facts):
     here = all(held.facts.get(key) == mine[key] for key in mine)
     host = held.facts.get("host") or "an unnamed host"
     address = held.facts.get("address") or held.address
-    facts["locks"].append({"client": "the host {}".format(host), "cookie": LOCK, "address": address, "here": here})
+    facts["locks"].append(
+        {"client": "the host {}".format(host), "cookie": LOCK, "address": address, "here": here, "driver": held.facts.get("driver")}
+    )
     for watcher in facts["watchers"]:
         watcher["here"] = here and watcher["client"] == held.facts.get("client")
 

@@ -35,13 +35,21 @@ _DEFAULTS = {
     "freeze_timeout": 15.0,
     # What maps an image where a declaration says nothing: auto, krbd, nbd or fuse.
     "driver": "auto",
+    # Parents that an image may stand on, and from how many on it is told; the kernel maps 16. The numbers are ceph-csi's.
+    "max_depth": 8,
+    "warn_depth": 4,
+    # Snapshots that an image may have, and from how many on it is told; krbd maps 510. The numbers are ceph-csi's.
+    "max_snapshots": 450,
+    "warn_snapshots": 250,
     # Not a key of the pillar: who this host is, for locks and messages.
     "host": "",
 }
 _CEPH_KEYS = ("conf", "user", "keyring", "fsid", "monitors", "pool", "namespace", "fs_type")
 # Read by the state tree salt/ceph alone: the text of the keyring is no setting, and goes nowhere else.
 _TREE_KEYS = ("keyring_text",)
-_RBD_KEYS = ("timeout", "progress_timeout", "threads", "python", "freeze_timeout", "driver")
+# The largest values; an image with 16384 snapshots becomes unreadable (ceph PR 67577).
+_COUNTS = {"max_depth": 100, "warn_depth": 100, "max_snapshots": 16383, "warn_snapshots": 16383}
+_RBD_KEYS = ("timeout", "progress_timeout", "threads", "python", "freeze_timeout", "driver", *_COUNTS)
 
 Settings = namedtuple("Settings", sorted(_DEFAULTS))
 
@@ -94,6 +102,10 @@ def _checked(values):
     threads = values["threads"]
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1000:
         wrong.append("rbd:threads must be a number from 1 to 1000, not {}".format(quoted(threads)))
+    for key, most in _COUNTS.items():
+        number = values[key]
+        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
+            wrong.append("rbd:{} must be a number from 1 to {}, not {}".format(key, most, quoted(number)))
     for key in ("conf", "user", "keyring", "fsid", "pool", "namespace", "fs_type"):
         if not _line(values[key]):
             wrong.append("ceph:{} must be one line of text, not {}; put it in quotes".format(key, quoted(values[key])))

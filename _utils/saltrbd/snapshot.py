@@ -13,8 +13,7 @@ def named(name, images=None, pool=None, namespace=None):
     """Return the snapshots' specs: ``name`` is a spec with a snapshot, or a snapshot's name for every one of ``images``."""
     if images is None:
         return [specs.parse_snapshot(name, pool, namespace)]
-    if isinstance(images, (str, bytes)) or not hasattr(images, "__iter__"):
-        raise InvalidArgument("The images must be a list of specs, not {}.".format(quoted(images)))
+    _check_list(images)
     if isinstance(name, str) and ("@" in name or "/" in name):
         raise InvalidSpec("With images, the name is a snapshot's name alone, not {}.".format(quoted(name)))
     specs.check_name(name, "snapshot name")
@@ -22,6 +21,20 @@ def named(name, images=None, pool=None, namespace=None):
     if not found:
         raise InvalidArgument("The list of images for the snapshot {} is empty.".format(name))
     return sorted(set(found))
+
+
+def heads(images, pool=None, namespace=None):
+    """Return the specs of a list of images; raises :class:`InvalidArgument` for an empty one."""
+    _check_list(images)
+    found = sorted({specs.parse_image(image, pool, namespace) for image in images})
+    if not found:
+        raise InvalidArgument("The list of images is empty.")
+    return found
+
+
+def _check_list(images):
+    if isinstance(images, (str, bytes)) or not hasattr(images, "__iter__"):
+        raise InvalidArgument("The images must be a list of specs, not {}.".format(quoted(images)))
 
 
 def check_consistency(value):

@@ -9,6 +9,7 @@ from saltrbd.errors import InvalidPillar, RbdError, quoted, unknown_keys
 FS_TYPES = ("ext4", "xfs")
 DRIVERS = ("auto", "krbd", "nbd", "fuse")
 _LIMITS = {"timeout", "progress_timeout", "threads", "python", "freeze_timeout", "driver"}
+_LIMITS |= {"max_depth", "warn_depth", "max_snapshots", "warn_snapshots"}
 _PLACE = {"pool", "namespace", "image"}
 _LAYOUT = {"size", "features", "object_size", "stripe_unit", "stripe_count", "data_pool", "metadata", "config"}
 _MOUNT = {"mount", "fs_type", "mount_options", "persist", "grow", "driver", "map_options", "exclusive"}

@@ -1,7 +1,7 @@
-"""Cloning."""
+"""Clones: making one, what it stands on, making it stand alone."""
 
 import rbd
-from images import check_data_pool, finish, mask, order_of
+from images import check_data_pool, finish, mask, order_of, parent_of
 from session import WorkerError
 
 
@@ -64,4 +64,40 @@ def _check_parent(session, parent, clone_format):
         raise WorkerError("NotProtected", "a clone of format 1 needs a protected parent snapshot")
 
 
-OPERATIONS = {"clone_create": clone_create}
+def clone_parents(session, report, pool, namespace, image, snapshot="", image_id=None):
+    """The parents that the image or snapshot stands on, the nearest first, through pools, namespaces and the trash: what ``image_info``
+    says of a parent, where ``trash`` is about the snapshot, and ``image_trash``: whether the parent's image lies in the trash.
+
+    With ``image_id`` an image in the trash can be asked about.
+    """
+    found, where = [], {"pool": pool, "namespace": namespace, "image": image, "image_id": image_id}
+    while True:
+        with session.image(**where) as handle:
+            # A snapshot can still stand on what its image was flattened off. One in Ceph's trash is found by its name there.
+            for item in handle.list_snaps() if snapshot else ():
+                if item["name"] == snapshot:
+                    handle.set_snap_by_id(item["id"])
+            parent = parent_of(session, handle)
+            if parent is None:
+                return found
+            snapshot = handle.get_parent_image_spec()["snap_name"]
+        where = {"pool": parent["pool"], "namespace": parent["namespace"], "image_id": parent["id"]}
+        found.append(dict(parent, image_trash=_in_trash(session, **where)))
+
+
+def _in_trash(session, pool, namespace, image_id):
+    try:
+        rbd.RBD().trash_get(session.ioctx(pool, namespace), image_id)
+    except rbd.ImageNotFound:
+        return False
+    return True
+
+
+def clone_flatten(session, report, pool, namespace, image, snapshot=""):
+    """Copy into the image what its parent gives it, and let the parent go; an image without one stays as it is."""
+    with session.image(pool, namespace, image, write=True) as handle:
+        if parent_of(session, handle) is not None:
+            handle.flatten(on_progress=lambda done, total: report(done / max(total, 1)))
+
+
+OPERATIONS = {"clone_create": clone_create, "clone_parents": clone_parents, "clone_flatten": clone_flatten}

@@ -28,8 +28,8 @@ _CONFIG, _METADATA = "conf_", "metadata_"
 _OMAP_CHUNK = 1000
 # Bytes that a shrink takes off in one step, and the most steps; librbd removes thousands of objects a second.
 _SHRINK_STEP, _SHRINK_STEPS = 64 << 30, 100
-# How long librbd may take to look for one object while it rebuilds an object map; it looks for ten at once.
-_SECONDS_PER_OBJECT = 0.01
+# How long librbd may take for one object while it rebuilds an object map or rolls an image back; it works on ten at once.
+SECONDS_PER_OBJECT = 0.01
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
@@ -77,7 +77,7 @@ def _read(session, context, handle, children, users):
         "stripe_unit": handle.stripe_unit(),
         "stripe_count": handle.stripe_count(),
         "data_pool": session.pool_name(handle.data_pool_id()) if features & FEATURES["data-pool"] else "",
-        "parent": _parent(session, handle),
+        "parent": parent_of(session, handle),
         "metadata": {key: value for key, value in metadata.items() if not key.startswith(_CONFIG)},
         "config": {key[len(_CONFIG) :]: value for key, value in metadata.items() if key.startswith(_CONFIG)},
         "created": seconds(handle.create_timestamp()),
@@ -114,7 +114,8 @@ def _metadata(context, image_id):
     return found
 
 
-def _parent(session, handle):
+def parent_of(session, handle):
+    """Return the facts of an open image's parent, None where it has none."""
     try:
         spec = handle.get_parent_image_spec()
     except rbd.ImageNotFound:
@@ -344,7 +345,7 @@ def image_rebuild_object_map(session, report, pool, namespace, image, snapshot="
 
 def _rebuild(handle, report, fraction):
     """librbd looks for each object, and has no progress for Python: the time without a sign of life grows with the size."""
-    report(fraction, within=handle.size() / handle.stat()["obj_size"] * _SECONDS_PER_OBJECT)
+    report(fraction, within=handle.size() / handle.stat()["obj_size"] * SECONDS_PER_OBJECT)
     handle.rebuild_object_map()
 
 

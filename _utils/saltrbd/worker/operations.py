@@ -5,9 +5,10 @@ import clones
 import cluster
 import images
 import locks
+import rollback
 import snapshots
 import trash
 
 ALL = {}
-for _module in (cluster, images, locks, snapshots, clones, trash, blank):
+for _module in (cluster, images, locks, snapshots, rollback, clones, trash, blank):
     ALL.update(_module.OPERATIONS)
