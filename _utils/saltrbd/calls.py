@@ -11,6 +11,9 @@ Call = namedtuple("Call", "doing writes long")
 CALLS = {
     "cluster_info": Call("asking for the cluster's settings", False, False),
     "namespace_list": Call("listing the namespaces of", False, False),
+    "doctor_clock": Call("asking for the cluster's clock", False, False),
+    "doctor_rights": Call("asking what the user may do at the monitors", False, False),
+    "doctor_pool": Call("asking what the user may do in the pool", False, False),
     "image_list": Call("listing the images of", False, False),
     "image_info": Call("reading the image", False, False),
     "image_users": Call("asking who uses the image", False, False),

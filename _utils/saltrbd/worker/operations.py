@@ -3,11 +3,12 @@
 import blank
 import clones
 import cluster
+import doctor
 import images
 import locks
 import snapshots
 import trash
 
 ALL = {}
-for _module in (cluster, images, locks, snapshots, clones, trash, blank):
+for _module in (cluster, images, locks, snapshots, clones, trash, blank, doctor):
     ALL.update(_module.OPERATIONS)
