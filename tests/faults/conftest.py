@@ -45,6 +45,16 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("kill", kills, ids=str)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A long run tells of a failure at once, with what the highstates said."""
+    report = yield
+    if report.failed and call.excinfo:
+        terminal = item.config.pluginmanager.get_plugin("terminalreporter")
+        terminal.write_line(f"\n{item.name}: {str(call.excinfo.value)[:3000]}")
+    return report
+
+
 def pytest_terminal_summary(terminalreporter, config):
     tally = config.kill_tally
     if not tally.kills:

@@ -42,14 +42,16 @@ Landed = namedtuple("Landed", "phases victims time")
 class Site:
     """Runs highstates in children of this process, as a minion runs its jobs, and looks at what is left of them."""
 
-    def __init__(self, cluster, pool, folder, repo):
+    def __init__(self, cluster, pool, folder, repo, ceph=None, rbd=None):
         self.cluster, self.pool, self.folder, self.repo = cluster, pool, folder, repo
         self.phases = Phases()
+        # What a run's pillar has besides.
+        self.pillar = {}
         self.took, self.lasted = 1.0, {}
         self._runs = 0
         (folder / "states").mkdir()
-        ceph = {key: getattr(cluster, key) for key in ("fsid", "monitors", "conf", "user", "keyring")}
-        pillar = {"ceph": {**ceph, "pool": pool, "fs_type": "ext4"}, "rbd": {"timeout": 20}}
+        known = {key: getattr(cluster, key) for key in ("fsid", "monitors", "conf", "user", "keyring")}
+        pillar = {"ceph": {**known, "pool": pool, "fs_type": "ext4", **(ceph or {})}, "rbd": {"timeout": 20, **(rbd or {})}}
         if os.environ.get("RBD_LAB_DRIVER"):
             pillar["rbd"]["driver"] = os.environ["RBD_LAB_DRIVER"]
         (folder / "pillar").mkdir()
@@ -115,7 +117,7 @@ class Site:
                 self.phases.watch()
             self.loaders.reset_state()
             name, pillar = declared
-            ran = self.loaders.modules.state.apply(name, pillar=pillar)
+            ran = self.loaders.modules.state.apply(name, pillar={**self.pillar, **pillar})
             told = (
                 [[one.result, one.comment, one.changes, f"{one.name}"] for one in ran]
                 if not ran.failed
@@ -142,14 +144,18 @@ class Site:
     def apply(self, declared):
         return self.finish(*self.start(declared))
 
-    def prepare(self):
-        """Make the keeper and its data, and learn from a run that nobody kills how long each phase lasts."""
+    def keep(self):
+        """Make the keeper and its data."""
         self.needs(self.apply(self.next()[1]))
         data = os.urandom(DATA)
         Path(self.point("keeper"), "kept").write_bytes(data)
         self.kept = hashlib.sha256(data).hexdigest()
         commands.run(["sync", "-f", self.point("keeper")])
         self.take_away()
+
+    def prepare(self):
+        """Make the keeper, and learn from a run that nobody kills how long each phase lasts."""
+        self.keep()
         (_, declared), began, met = self.next(), time.monotonic(), {}
         pid, answer = self.start(declared, watch=True)
         while proc.start_of(pid) is not None:
@@ -277,15 +283,15 @@ class Site:
         folders = [path for path in Path("/run/rbd-volumes").glob(f"*/{self.cluster.fsid}.*") if path.is_dir()]
         assert len([path for path in folders if path.parent.name == ".fuse"]) in (0, len(expected)), folders
 
-    def take_away(self):
+    def take_away(self, but="keeper"):
         """Unmount and unmap all but the keeper; the images stay until their pool goes."""
         for one in self.mappings():
-            if one.spec.image != "keeper":
-                self._done(self.loaders.states.rbd_filesystem.unmounted, self.point(one.spec.image))
-                self._done(self.loaders.states.rbd_device.unmapped, str(one.spec))
+            if one.spec.pool == self.pool and one.spec.image != but:
+                self.done(self.loaders.states.rbd_filesystem.unmounted, self.point(one.spec.image))
+                self.done(self.loaders.states.rbd_device.unmapped, str(one.spec))
 
     @staticmethod
-    def _done(state, name):
+    def done(state, name):
         """Somebody may have a device open for a moment: Salt's own grains run lvm, which reads every device of the host."""
         until = time.monotonic() + 60
         while True:
