@@ -20,8 +20,9 @@ def doctor(limit=30):
         Seconds for the whole examination, 5 to 600. What has no answer by then is ``unknown``.
 
     The keys: ``summary``, a sentence; ``findings``, a list of {"name", "status", "text"} in the order of the way. ``status`` is ok,
-    warning, fault or unknown. The names: pillar, python, configuration, keyring, monitor ADDRESS, session, fsid, clock, pool POOL,
-    capabilities mon, capabilities POOL[/NAMESPACE], kernel rbd, kernel nbd, driver DRIVER, kernel features, tools, boot, mappings.
+    warning, fault or unknown. The names: pillar, python, configuration, keyring, monitor ADDRESS, session, fsid, clock, health,
+    pool POOL, capabilities mon, capabilities POOL[/NAMESPACE], kernel rbd, kernel nbd, driver DRIVER, kernel features, tools, boot,
+    mappings.
     With a fault the exit code of salt-call is 1 (``--retcode-passthrough``).
 
     It works without pillar, bindings, keyring and monitors, and never shows a key. See docs/doctor.md.

@@ -13,6 +13,7 @@ CALLS = {
     "namespace_list": Call("listing the namespaces of", False, False),
     "doctor_clock": Call("asking for the cluster's clock", False, False),
     "doctor_rights": Call("asking what the user may do at the monitors", False, False),
+    "doctor_health": Call("asking for the cluster's health", False, False),
     "doctor_pool": Call("asking what the user may do in the pool", False, False),
     "image_list": Call("listing the images of", False, False),
     "image_info": Call("reading the image", False, False),

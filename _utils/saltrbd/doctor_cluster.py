@@ -14,6 +14,9 @@ CONNECT, ASK = 9.0, 9.0
 CLOCK_WARNING, CLOCK_FAULT = 5.0, 300.0
 # Seconds without an entry before "this host is ahead" is said: the manager may have nothing to say for some.
 SILENCE = 60.0
+# What of 'ceph health' keeps writes or reads waiting: Ceph gives no error for it, whoever asks just waits.
+BLOCKING = ("OSD_FULL", "POOL_FULL", "OSDMAP_FLAGS", "PG_AVAILABILITY", "OSD_DOWN", "SLOW_OPS")
+_NEED_SESSION = ("fsid", "clock", "health", "pools", "capabilities")
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?([+-])(\d\d):?(\d\d)$")
 
 
@@ -28,9 +31,9 @@ def look(settings, entries):
     try:
         places = wanted(settings, entries)
         pools = sorted({pool for pool, _, _ in places})
-        requests = [("cluster_info", {}), ("doctor_clock", {}), ("doctor_rights", {})]
+        requests = [("cluster_info", {}), ("doctor_clock", {}), ("doctor_health", {}), ("doctor_rights", {})]
         requests += [("doctor_pool", {"pool": pool, "namespace": namespace}) for pool, namespace, _ in places]
-        info, clock, rights, *access = client.batch(requests)
+        info, clock, health, rights, *access = client.batch(requests)
     finally:
         client.close()
     findings = [
@@ -38,6 +41,7 @@ def look(settings, entries):
         judge_fsid(settings.fsid, doctor_files.option(doctor_files.configured(settings), settings.user, "fsid"), fsid),
         _told("clock", clock, lambda told: judge_clock(told["stamp"], told["here"])),
     ]
+    findings += [_told("health", health, judge_health)]
     findings += [_told("pool " + pool, info, lambda told, pool=pool: judge_pool(pool, told)) for pool in pools]
     findings += [_told("capabilities mon", rights, lambda told: judge_rights(settings.user, told))]
     there = set(info.result["all_pools"]) if info.error is None else set(pools)
@@ -76,7 +80,7 @@ def unreached(error):
     """Return the findings where nobody was let in."""
     status = UNKNOWN if isinstance(error, (errors.NoBindings, errors.WorkerDied)) else FAULT
     later = "Not asked, because there is no session."
-    return [Finding("session", status, str(error))] + [Finding(name, UNKNOWN, later) for name in ("fsid", "clock", "pools", "capabilities")]
+    return [Finding("session", status, str(error))] + [Finding(name, UNKNOWN, later) for name in _NEED_SESSION]
 
 
 def judge_fsid(declared, configured, fsid):
@@ -124,6 +128,17 @@ def judge_clock(stamp, here):
         )
         return Finding("clock", WARNING, text.format(-behind))
     return Finding("clock", OK, "It differs from the cluster's by less than {:.0f} s.".format(max(CLOCK_WARNING, -behind) + 1))
+
+
+def judge_health(told):
+    """What Ceph says of itself; what keeps clients waiting is a fault."""
+    if not told["checks"]:
+        return Finding("health", OK, "Ceph is healthy.")
+    blocking = [code for code in sorted(told["checks"]) if code in BLOCKING]
+    shown = "; ".join("{}: {}".format(code, told["checks"][code]) for code in blocking or sorted(told["checks"]))
+    if blocking:
+        return Finding("health", FAULT, "{}. Reads or writes may wait for ever; 'ceph health detail' tells more.".format(shown.rstrip(".")))
+    return Finding("health", WARNING, "{}. 'ceph health detail' tells more.".format(shown.rstrip(".")))
 
 
 def judge_pool(pool, info):

@@ -306,7 +306,7 @@ def test_daemons_that_hang(private_cluster, examined):
     before = set(workers())
     with stopped(private_cluster, "ceph-osd"):
         found = examined(sick=private_cluster, pool="rbd")
-        assert found.broken == ["capabilities rbd"]
+        assert set(found.broken) - {"health"} == {"capabilities rbd"}  # the monitor notices it later
         assert "an OSD that is down or full" in found["capabilities rbd"].text
         assert found["pool rbd"].status == doctor.OK
     with stopped(private_cluster, "ceph-mon"):
@@ -315,7 +315,7 @@ def test_daemons_that_hang(private_cluster, examined):
         assert "says nothing" in found[f"monitor {private_cluster.monitors[0]}"].text
     until(lambda: set(workers()) <= before, 5, "no worker is left")
     assert lab_cluster.revive(private_cluster.folder)
-    assert examined(sick=private_cluster, pool="rbd").broken == []
+    until(lambda: examined(sick=private_cluster, pool="rbd").broken == [], 60, "all is well again")
 
 
 def test_nothing_is_changed(cluster, pool, examined, ceph_cli, modules, spec):

@@ -163,6 +163,18 @@ def test_pool(pool, status, word):
     checks(doctor_cluster.judge_pool(pool, {"all_pools": ["a", "b"], "pools": ["a"]}), status, word)
 
 
+@pytest.mark.parametrize(
+    ("checks_", "status", "words"),
+    [
+        ({}, OK, []),
+        ({"POOL_APP_NOT_ENABLED": "1 pool"}, WARNING, ["POOL_APP_NOT_ENABLED: 1 pool"]),
+        ({"OSD_FULL": "1 full osd(s)", "A": "b"}, FAULT, ["OSD_FULL: 1 full osd(s). Reads or writes"]),
+    ],
+)
+def test_health(checks_, status, words):
+    checks(doctor_cluster.judge_health({"status": "", "checks": checks_}), status, *words)
+
+
 FREE = {"list": None, "write": None, "execute": None}
 
 

@@ -32,6 +32,15 @@ def doctor_rights(session, report):
     return {"blocklist": code not in _DENIED, "status": status}
 
 
+def doctor_health(session, report):
+    """What 'ceph health' says: {"status", "checks": {code: sentence}}."""
+    code, output, status = session.rados.mon_command(json.dumps({"prefix": "health", "format": "json"}), b"")
+    if code:
+        raise WorkerError("PermissionDenied" if code in _DENIED else "CephError", "'ceph health' answered {} ({})".format(code, status))
+    told = json.loads(output.decode("utf-8"))
+    return {"status": told["status"], "checks": {name: check["summary"]["message"] for name, check in told["checks"].items()}}
+
+
 def doctor_pool(session, report, pool, namespace=""):
     """What the user may do in a pool: {"list", "write", "execute"}, each None where it may, else Ceph's words."""
     context = session.ioctx(pool, namespace)
@@ -52,4 +61,9 @@ def _denied(attempt):
     return None
 
 
-OPERATIONS = {"doctor_clock": doctor_clock, "doctor_rights": doctor_rights, "doctor_pool": doctor_pool}
+OPERATIONS = {
+    "doctor_clock": doctor_clock,
+    "doctor_rights": doctor_rights,
+    "doctor_health": doctor_health,
+    "doctor_pool": doctor_pool,
+}
