@@ -19,6 +19,9 @@ from labkit import commands
 # Where the package, Salt and the tools write; the site's own folder comes to it.
 PLACES = ("/run/rbd-volumes", "/etc/rbd-volumes", "/etc/fstab", "/etc/systemd/system", "/usr/local/lib/rbd-volumes", "/var/tmp")
 
+# More than debug. At its last level, garbage (1), Salt itself logs every file that it has rendered, the pillar's among them.
+TRACE = 5
+
 
 @pytest.fixture
 def planted(cluster, make_pool, tmp_path, repo):
@@ -40,10 +43,10 @@ def planted(cluster, make_pool, tmp_path, repo):
 def note_everything(folder):
     """In the child: log everything, and note the arguments and the environment of everything that is started."""
     handler = logging.FileHandler(folder / "everything.log")
-    handler.setLevel(1)
+    handler.setLevel(TRACE)
     logging.getLogger().addHandler(handler)
     for name in ("", "salt", "saltrbd"):
-        logging.getLogger(name).setLevel(1)
+        logging.getLogger(name).setLevel(TRACE)
     popen = subprocess.Popen.__init__
 
     def noted(one, argv, *args, **kwargs):
