@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 
-from labkit import cleanup, cluster, container, demo, minion, nodes, package, prepare, testing, vm
+from labkit import cleanup, cluster, container, demo, doctor, minion, nodes, package, prepare, testing, vm
 from labkit.commands import LabError, Step
 from labkit.home import Home
 
@@ -121,6 +121,8 @@ def _run(command, words, home):
     arguments = parser.parse_args(words)
     if command == "status":
         return status(home)
+    if command == "doctor":
+        return doctor.main(home)
     if command == "down":
         return down(home)
     up(home, arguments.salt)

@@ -10,7 +10,7 @@ from labkit.commands import LabError
 
 @pytest.fixture(autouse=True)
 def parts(monkeypatch):
-    monkeypatch.setattr(testing, "_folders", lambda: ["functional", "integration", "unit"])
+    monkeypatch.setattr(testing, "_folders", lambda: ["faults", "functional", "integration", "unit"])
 
 
 def runs(*words):
@@ -27,10 +27,11 @@ HERE = "tests/unit/test_labkit_testing.py"
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], [(OLD, BOTH, []), (NEW, ALL, [])]),
-        (["-k", "clone"], [(OLD, BOTH, ["-k", "clone"]), (NEW, ALL, ["-k", "clone"])]),
-        (["-k", "lab"], [(OLD, BOTH, ["-k", "lab"]), (NEW, ALL, ["-k", "lab"])]),
-        (["--salt", OLD], [(OLD, ALL, [])]),
+        ([], [(OLD, BOTH, []), (NEW, ["faults"], []), (NEW, ALL, [])]),
+        (["-k", "clone"], [(OLD, BOTH, ["-k", "clone"]), (NEW, ["faults"], ["-k", "clone"]), (NEW, ALL, ["-k", "clone"])]),
+        (["-k", "lab"], [(OLD, BOTH, ["-k", "lab"]), (NEW, ["faults"], ["-k", "lab"]), (NEW, ALL, ["-k", "lab"])]),
+        (["--salt", OLD], [(OLD, ["faults"], []), (OLD, ALL, [])]),
+        (["faults", "--kills", "200", "--seed", "7"], [(NEW, ["faults"], ["--kills", "200", "--seed", "7"])]),
         (["unit"], [(NEW, ["unit"], [])]),
         (["unit", "functional", "-x"], [(NEW, ["unit", "functional"], ["-x"])]),
         (["functional", f"--salt={OLD}", "-k", "unit"], [(OLD, ["functional"], ["-k", "unit"])]),

@@ -3,6 +3,7 @@
 import blank
 import clones
 import cluster
+import doctor
 import images
 import locks
 import rollback
@@ -10,5 +11,5 @@ import snapshots
 import trash
 
 ALL = {}
-for _module in (cluster, images, locks, snapshots, rollback, clones, trash, blank):
+for _module in (cluster, images, locks, snapshots, rollback, clones, trash, blank, doctor):
     ALL.update(_module.OPERATIONS)

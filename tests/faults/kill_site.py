@@ -1,0 +1,307 @@
+"""The host whose highstates are killed: one volume with data that was written before, and in each run a new one and a clone."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import salt.config
+from kill_phases import Phases, helpers, unmounted, worker
+from saltfactories.utils.functional import Loaders
+from saltrbd import client, device_find, proc
+
+from labkit import cleanup as lab_cleanup
+from labkit import commands, processes
+
+# Seconds: for one highstate; until nothing may be frozen any more; until a highstate must have made everything as declared. The cluster
+# watches a device's daemon that was killed for 31 s.
+RUN_LIMIT, THAW_LIMIT, CONVERGE_LIMIT = 180, 15, 150
+DATA = 3 << 20
+CONTENT = "written before the snapshot\n"
+
+SLS = """
+include:
+  - rbd
+
+{point}/data:
+  file.managed:
+    - contents: {content}
+    - require:
+        - rbd_filesystem: {point}
+    - require_in:
+        - rbd_snapshot: {pool}/{new}@s
+"""
+
+Landed = namedtuple("Landed", "phases victims time")
+
+
+class Site:
+    """Runs highstates in children of this process, as a minion runs its jobs, and looks at what is left of them."""
+
+    def __init__(self, cluster, pool, folder, repo, ceph=None, rbd=None):
+        self.cluster, self.pool, self.folder, self.repo = cluster, pool, folder, repo
+        self.phases = Phases()
+        # What a run's pillar has besides.
+        self.pillar = {}
+        self.took, self.lasted = 1.0, {}
+        self._runs = 0
+        (folder / "states").mkdir()
+        known = {key: getattr(cluster, key) for key in ("fsid", "monitors", "conf", "user", "keyring")}
+        pillar = {"ceph": {**known, "pool": pool, "fs_type": "ext4", **(ceph or {})}, "rbd": {"timeout": 20, **(rbd or {})}}
+        if os.environ.get("RBD_LAB_DRIVER"):
+            pillar["rbd"]["driver"] = os.environ["RBD_LAB_DRIVER"]
+        (folder / "pillar").mkdir()
+        (folder / "pillar/top.sls").write_text(json.dumps({"base": {"*": ["all"]}}))
+        (folder / "pillar/all.sls").write_text(json.dumps(pillar))
+        (folder / "minion").write_text(json.dumps(self._minion()))
+        self.loaders = Loaders(salt.config.minion_config(str(folder / "minion")))
+
+    def _minion(self):
+        root = self.folder / "root"
+        return {
+            "id": "tests",
+            "file_client": "local",
+            "root_dir": str(root),
+            "module_dirs": [str(self.repo)],
+            **{key: str(root / key) for key in ("cachedir", "pki_dir", "sock_dir", "log_file", "extension_modules")},
+            "file_roots": {"base": [str(self.folder / "states"), str(self.repo / "salt")]},
+            "pillar_roots": {"base": [str(self.folder / "pillar")]},
+            "enable_fqdns_grains": False,
+            "enable_gpu_grains": False,
+        }
+
+    # What is declared
+
+    def point(self, name):
+        return str(self.folder / "mnt" / name)
+
+    def next(self):
+        """Return (number, what the next run declares)."""
+        self._runs += 1
+        return self._runs, self.declare(self._runs)
+
+    def declare(self, number):
+        """Write the SLS of a run and return (its name, its pillar): the keeper gets a snapshot and a clone of it, a new volume all."""
+        new, clone, snapshot = f"v{number}", f"c{number}", f"s{number}"
+        name = f"run{number}"
+        text = SLS.format(point=self.point(new), content=json.dumps(CONTENT.strip()), pool=self.pool, new=new)
+        (self.folder / f"states/{name}.sls").write_text(text)
+        whole = {"protected": True, "consistency": "filesystem"}
+        here = {"persist": False, "size": "128M"}
+        volumes = {
+            "keeper": {**here, "mount": self.point("keeper"), "snapshots": {snapshot: whole}},
+            new: {**here, "mount": self.point(new), "snapshots": {"s": whole}},
+        }
+        clones = {clone: {"persist": False, "parent": f"keeper@{snapshot}", "mount": self.point(clone)}}
+        return name, {"rbd": {"volumes": volumes, "clones": clones}}
+
+    # Running
+
+    def start(self, declared, watch=False):
+        """Begin a highstate in a child; return (pid, path of what it answers)."""
+        answer = self.folder / "answer.json"
+        answer.unlink(missing_ok=True)
+        self.phases.clear()
+        pid = os.fork()
+        if pid:
+            return pid, answer
+        try:
+            log = os.open(str(self.folder / "run.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            if watch:
+                self.phases.watch()
+            self.loaders.reset_state()
+            name, pillar = declared
+            ran = self.loaders.modules.state.apply(name, pillar={**self.pillar, **pillar})
+            told = (
+                [[one.result, one.comment, one.changes, f"{one.name}"] for one in ran]
+                if not ran.failed
+                else [[False, str(ran.errors), {}, ""]]
+            )
+            part = answer.with_suffix(".part")
+            part.write_text(json.dumps(told, default=str))
+            part.rename(answer)
+            client.close_all()
+        finally:
+            os._exit(0)
+
+    def finish(self, pid, answer):
+        """Wait for a highstate's end; return its results, None for one that was killed."""
+        until = time.monotonic() + RUN_LIMIT
+        while not os.waitpid(pid, os.WNOHANG)[0]:
+            if time.monotonic() > until:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise AssertionError(f"a highstate did not end within {RUN_LIMIT} s: {processes.state(pid)}")
+            time.sleep(0.01)
+        return json.loads(answer.read_text()) if answer.exists() else None
+
+    def apply(self, declared):
+        return self.finish(*self.start(declared))
+
+    def keep(self):
+        """Make the keeper and its data."""
+        self.needs(self.apply(self.next()[1]))
+        data = os.urandom(DATA)
+        Path(self.point("keeper"), "kept").write_bytes(data)
+        self.kept = hashlib.sha256(data).hexdigest()
+        commands.run(["sync", "-f", self.point("keeper")])
+        self.take_away()
+
+    def prepare(self):
+        """Make the keeper, and learn from a run that nobody kills how long each phase lasts."""
+        self.keep()
+        (_, declared), began, met = self.next(), time.monotonic(), {}
+        pid, answer = self.start(declared, watch=True)
+        while proc.start_of(pid) is not None:
+            for phase in self.phases.now(self.cluster.fsid):
+                met.setdefault(phase, []).append(time.monotonic())
+            time.sleep(0.005)
+        self.took = time.monotonic() - began
+        self.needs(self.finish(pid, answer))
+        self.lasted = {phase: max(0.01, times[-1] - times[0]) if phase in ("mkfs",) else 0.005 * len(times) for phase, times in met.items()}
+        self.take_away()
+
+    @staticmethod
+    def needs(results):
+        wrong = [one for one in results if one[0] is not True]
+        assert not wrong, wrong
+
+    # Killing
+
+    def strike(self, kill, pid):
+        """Wait for the moment, stop Salt in it, see where it is, kill, and let Salt go on; None where it had ended before."""
+        if kill.aim:
+            while not self.phases.holds(kill.aim, self.cluster.fsid):
+                if proc.start_of(pid) is None:
+                    return None
+                time.sleep(0.001)
+            time.sleep(kill.moment * self.lasted.get(kill.aim, 0.05))
+            # How long a phase lasts depends on the machine and its load: what missed comes earlier the next time.
+            hit = self.phases.holds(kill.aim, self.cluster.fsid)
+            self.lasted[kill.aim] = self.lasted.get(kill.aim, 0.05) * (1.2 if hit else 0.6)
+        else:
+            time.sleep(kill.moment * self.took)
+        if proc.start_of(pid) is None:
+            return None
+        os.kill(pid, signal.SIGSTOP)
+        while processes.state(pid) not in ("T", "Z", ""):
+            time.sleep(0.0005)
+        phases = self.phases.now(self.cluster.fsid)
+        victims = self._victims(kill.victim, pid)
+        for _, victim in victims:
+            try:
+                os.kill(victim, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        os.kill(pid, signal.SIGCONT)
+        return Landed(phases, [name for name, _ in victims], time.monotonic())
+
+    def _victims(self, wanted, salt):
+        """[(what, pid)] of those of the wanted ones that are there; Salt itself where none is."""
+        helper, guard = helpers(salt)
+        daemons = sorted(one.pid for one in self.mappings() if one.pid)
+        there = {"salt": salt, "helper": helper, "guard": guard, "worker": worker(salt), "mkfs": self.phases.mkfs()}
+        there["daemon"] = daemons[-1] if daemons else None
+        found = [(name, there[name]) for name in wanted.split("+") if there[name]]
+        return found or [("salt", salt)]
+
+    # What is left
+
+    def mappings(self):
+        return [one for one in device_find.on_host() if one.fsid == self.cluster.fsid]
+
+    def mounted(self):
+        return [mount.point for mount in proc.mounts() if mount.point.startswith(str(self.folder / "mnt") + "/")]
+
+    def until_writable(self, landed):
+        """Write to every mounted filesystem until it takes it; return the seconds since the kill."""
+        for point in self.mounted():
+            left = landed.time + THAW_LIMIT - time.monotonic()
+            writer = subprocess.Popen(
+                ["/bin/sh", "-c", 'echo x >"$0"', f"{point}/probe"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            try:
+                writer.wait(timeout=max(0.5, left))
+            except subprocess.TimeoutExpired:
+                writer.kill()
+                raise AssertionError(f"{point} is still frozen {THAW_LIMIT} s after the kill: {proc.stuck(writer.pid)}")
+        return time.monotonic() - landed.time
+
+    def converge(self, declared):
+        """Run highstates as an operator would until one is clean; return (how many it took, seconds)."""
+        began, runs, said = time.monotonic(), 0, []
+        while time.monotonic() < began + CONVERGE_LIMIT:
+            self.unmount_dead()
+            runs += 1
+            results = self.apply(declared)
+            wrong = [one[1] for one in results if one[0] is not True]
+            if not wrong:
+                return runs, time.monotonic() - began
+            said.append(wrong)
+            assert "Traceback" not in str(wrong), wrong
+            time.sleep(3)
+        raise AssertionError(f"no highstate of {runs} made it in {CONVERGE_LIMIT} s: {said[0]} ... {said[-1]}")
+
+    def unmount_dead(self):
+        """What a refusal asks for: the filesystem of a device whose daemon is dead is unmounted."""
+        dead = {os.path.realpath(one.device) for one in self.mappings() if one.fault and one.device}
+        for mount in reversed(proc.mounts()):
+            if os.path.realpath(mount.source) in dead:
+                commands.run(["umount", mount.point], check=False)
+
+    def unchanged(self, declared):
+        """Assert that another highstate finds nothing to do."""
+        results = self.apply(declared)
+        assert [one for one in results if one[0] is not True or one[2]] == []
+
+    def data(self, number):
+        """Assert that what was written before is there: in the keeper, in its new clone, in the new volume."""
+        for name in ("keeper", f"c{number}"):
+            found = hashlib.sha256(Path(self.point(name), "kept").read_bytes()).hexdigest()
+            assert found == self.kept, f"{name} has lost data"
+        assert Path(self.point(f"v{number}"), "data").read_text() == CONTENT
+
+    def orphans(self, expected):
+        """Assert that this host has the expected images mapped, each once, and nothing else of the cluster."""
+        mappings = self.mappings()
+        assert sorted(str(one.spec) for one in mappings) == sorted(f"{self.pool}/{name}" for name in expected)
+        assert [one.fault for one in mappings] == [None] * len(expected)
+        known = {"fsid": self.cluster.fsid, "conf": self.cluster.conf, "monitors": self.cluster.monitors}
+        left = lab_cleanup.leftovers(known)
+        assert sorted(left.devices) == sorted(os.path.basename(one.device) for one in mappings), left
+        assert len(left.daemons) == len(expected), left
+        assert not unmounted(self.cluster.fsid)
+        for name in ("freeze_helper.py", "mkfs.ext4"):
+            running = processes.find(lambda argv, name=name: any(os.path.basename(word) == name for word in argv[:6]))
+            assert not [pid for pid in running if self.pool in str(processes.arguments(pid)) or name.startswith("freeze")], name
+        folders = [path for path in Path("/run/rbd-volumes").glob(f"*/{self.cluster.fsid}.*") if path.is_dir()]
+        assert len([path for path in folders if path.parent.name == ".fuse"]) in (0, len(expected)), folders
+
+    def take_away(self, but="keeper"):
+        """Unmount and unmap all but the keeper; the images stay until their pool goes."""
+        for one in self.mappings():
+            if one.spec.pool == self.pool and one.spec.image != but:
+                self.done(self.loaders.states.rbd_filesystem.unmounted, self.point(one.spec.image))
+                self.done(self.loaders.states.rbd_device.unmapped, str(one.spec))
+
+    @staticmethod
+    def done(state, name):
+        """Somebody may have a device open for a moment: Salt's own grains run lvm, which reads every device of the host."""
+        until = time.monotonic() + 60
+        while True:
+            result = state(name)
+            if result.result is True:
+                return
+            assert time.monotonic() < until, result.comment
+            time.sleep(2)
+
+    def close(self):
+        known = {"fsid": self.cluster.fsid, "conf": self.cluster.conf, "monitors": self.cluster.monitors}
+        problems = lab_cleanup.release(known, alive=True)
+        assert not problems, problems
