@@ -64,7 +64,7 @@ def read_pillar(opts, pillar):
         text = "{} The defaults are examined instead.".format(error)
         return Case(settings.load({}, {}), []), [Finding("pillar", FAULT, text)]
     if unknown:
-        text = "ceph: has unknown keys: {}. Correct or remove them; until then every state of salt/rbd refuses.".format(", ".join(unknown))
+        text = "{}. Correct or remove it; until then every state of salt/rbd refuses.".format(unknown.rstrip("."))
         return Case(chosen, []), [Finding("pillar", FAULT, text)]
     try:
         entries = volumes.read(settings.plain(pillar.get("rbd") or {}), chosen)

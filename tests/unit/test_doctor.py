@@ -248,7 +248,7 @@ def test_host():
         ({}, WARNING, ["defaults are examined"]),
         ({"ceph": {"user": "v"}}, OK, ["0 volumes"]),
         ({"ceph": {"user": "v"}, "rbd": PILLAR}, OK, ["3 volumes"]),
-        ({"ceph": {"user": "v", "fsdi": "x"}}, FAULT, ["unknown keys: fsdi"]),
+        ({"ceph": {"user": "v", "fsdi": "x"}}, FAULT, ["ceph: unknown key 'fsdi'"]),
         ({"ceph": {"user": ["v"]}}, FAULT, ["ceph:user", "defaults"]),
         ({"ceph": "nonsense"}, FAULT, ["must be a mapping"]),
         ({"ceph": {"user": "v"}, "rbd": {"volumes": {"a": {}}}}, FAULT, ["has no size"]),
