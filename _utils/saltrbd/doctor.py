@@ -39,7 +39,7 @@ def examine(opts, pillar, limit=LIMIT):
         ("kernel", lambda: doctor_host.kernel_modules(case.settings, case.entries)),
         ("tools", lambda: doctor_host.tools(case.settings, case.entries)),
         ("host", doctor_host.host),
-        ("mappings", doctor_host.mappings),
+        ("mappings", lambda: doctor_host.mappings(case.settings)),
     ]
     # The cluster's check is a chain of several limits.
     slow = {"cluster": max(CHECK_LIMIT, limit - 2)}

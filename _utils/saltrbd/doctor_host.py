@@ -2,6 +2,7 @@
 
 import glob
 import os
+import time
 
 from saltrbd import boot, device_find, errors, kernel, process
 from saltrbd.doctor_finding import FAULT, OK, UNKNOWN, WARNING, Finding
@@ -9,6 +10,8 @@ from saltrbd.run import PACKAGES, run, which
 
 # Seconds for one interpreter to import the bindings.
 _IMPORT = 8
+# Seconds in which a mapping that is being made gets its device.
+_MOMENT = 3.0
 _SAY = "import rados, rbd; print('librados', rados.Rados().version(), 'librbd', '.'.join(map(str, rbd.RBD().version())))"
 _SYSFS = {"rbd": "/sys/bus/rbd", "nbd": "/sys/module/nbd"}
 _TOOLS = {"ext4": ("mkfs.ext4", "e2fsck", "resize2fs", "tune2fs"), "xfs": ("mkfs.xfs", "xfs_growfs", "xfs_admin", "xfs_repair")}
@@ -143,24 +146,33 @@ def host():
     return findings
 
 
-def mappings():
-    """Devices of this host that are of no use any more."""
+def mappings(settings):
+    """Devices of this host that are of no use any more: of the declared cluster, or of any where none is declared.
+
+    One that is being made just now has no device for a moment, so what seems dead is looked at twice.
+    """
     try:
-        found = device_find.on_host()
+        found = _mapped(settings)
+        if any(one.fault for one in found):
+            time.sleep(_MOMENT)
+            before = {(one.spec, one.pid, one.fault) for one in found}
+            found = [one for one in _mapped(settings) if not one.fault or (one.spec, one.pid, one.fault) in before]
     except errors.RbdError as error:
         return [Finding("mappings", UNKNOWN, str(error))]
     return judge_mappings(found)
 
 
+def _mapped(settings):
+    return [one for one in device_find.on_host() if not settings.fsid or one.fsid in (settings.fsid, "")]
+
+
 def judge_mappings(found):
     """One finding for each dead mapping, or one for all."""
-    dead = [
-        Finding(
-            "mapping " + str(one.spec),
-            FAULT,
-            "{}: {}. Unmount it, and run rbd_device.unmap {}.".format(one.device or "No device", one.fault, one.spec),
-        )
-        for one in found
-        if one.fault
+    dead = {}
+    for one in found:
+        if one.fault:
+            text = "{}: {}. Unmount it, and run rbd_device.unmap {}.".format(one.device or "No device", one.fault, one.spec)
+            dead.setdefault(one.spec, Finding("mapping " + str(one.spec), FAULT, text))
+    return list(dead.values()) or [
+        Finding("mappings", OK, "{} mapped here{}.".format(len(found) or "Nothing is", " and served" if found else ""))
     ]
-    return dead or [Finding("mappings", OK, "{} mapped here{}.".format(len(found) or "Nothing is", " and served" if found else ""))]

@@ -4,8 +4,10 @@ import time
 
 import pytest
 from saltrbd import doctor, doctor_cluster, doctor_files, doctor_host, doctor_monitors, errors, settings, volumes
+from saltrbd import spec as specs
 from saltrbd.doctor_finding import FAULT, OK, UNKNOWN, WARNING, Finding
 from saltrbd.doctor_monitors import Address, Answer
+from saltrbd.mapping import Mapping
 
 KEY = "AQ" + "B" * 36 + "=="
 GOOD = f'[client.v]\n\tkey = {KEY}\n\tcaps mon = "profile rbd"\n'
@@ -278,6 +280,22 @@ def test_a_check_that_hangs_and_one_that_fails_are_findings(monkeypatch):
     assert [finding.status for finding in findings] == [OK] + [UNKNOWN] * 9
     assert [finding.name for finding in findings if "no answer within" in finding.text] == ["keyring"]
     assert "KeyError: '(a key)'" in findings[1].text
+
+
+def test_mappings(monkeypatch):
+    """The host's list is a table here: of two clusters, and with a mapping that gets its device between two looks."""
+
+    def one(image, fault=None, fsid="F", pid=1):
+        return Mapping(specs.parse("rbd/" + image), "/dev/x", "fuse", False, pid, fsid, "1", None, fault)
+
+    looks = [[one("a"), one("b", "dead"), one("c", "no device"), one("d", "dead", fsid="G")], [one("a"), one("b", "dead"), one("c")]]
+    monkeypatch.setattr(doctor_host, "_MOMENT", 0)
+    monkeypatch.setattr(doctor_host.device_find, "on_host", lambda: looks.pop(0))
+    (finding,) = doctor_host.mappings(CHOSEN._replace(fsid="F"))
+    assert finding.name == "mapping rbd/b"
+    checks(finding, FAULT, "/dev/x: dead", "rbd_device.unmap rbd/b")
+    checks(*doctor_host.judge_mappings([one("a")]), OK, "1 mapped here and served")
+    checks(*doctor_host.judge_mappings([]), OK, "Nothing is mapped here")
 
 
 def test_summary():

@@ -21,16 +21,17 @@ def runs(*words):
 NEW, OLD = prepare.SALT, prepare.OTHER_SALT
 ALL = ["unit", "functional", "integration"]
 BOTH = [path.name for path in testing._on_both()]
+APART = ["test_kills.py", "test_secrets.py"]
 HERE = "tests/unit/test_labkit_testing.py"
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], [(OLD, BOTH, []), (NEW, ["faults"], []), (NEW, ALL, [])]),
-        (["-k", "clone"], [(OLD, BOTH, ["-k", "clone"]), (NEW, ["faults"], ["-k", "clone"]), (NEW, ALL, ["-k", "clone"])]),
-        (["-k", "lab"], [(OLD, BOTH, ["-k", "lab"]), (NEW, ["faults"], ["-k", "lab"]), (NEW, ALL, ["-k", "lab"])]),
-        (["--salt", OLD], [(OLD, ["faults"], []), (OLD, ALL, [])]),
+        ([], [(OLD, BOTH, []), (NEW, APART, []), (NEW, ALL, [])]),
+        (["-k", "clone"], [(OLD, BOTH, ["-k", "clone"]), (NEW, APART, ["-k", "clone"]), (NEW, ALL, ["-k", "clone"])]),
+        (["-k", "lab"], [(OLD, BOTH, ["-k", "lab"]), (NEW, APART, ["-k", "lab"]), (NEW, ALL, ["-k", "lab"])]),
+        (["--salt", OLD], [(OLD, APART, []), (OLD, ALL, [])]),
         (["faults", "--kills", "200", "--seed", "7"], [(NEW, ["faults"], ["--kills", "200", "--seed", "7"])]),
         (["unit"], [(NEW, ["unit"], [])]),
         (["unit", "functional", "-x"], [(NEW, ["unit", "functional"], ["-x"])]),
