@@ -65,7 +65,8 @@ def info(name):
 
 def create(name, images=None, protect=False, consistency="auto"):
     """
-    Create snapshots, all at once, and return {spec: {"consistency", "seconds", "reason"}}.
+    Create snapshots, all at once and all or none, and return {spec: {"consistency", "seconds", "reason"}}. Where one fails, those
+    that were made are removed again.
 
     name
         ``pool/image@snap``, a list of these, or a snapshot's name for all of ``images``.
@@ -111,18 +112,18 @@ def create(name, images=None, protect=False, consistency="auto"):
 
 
 def _create(wanted, targets, protect, consistency):
-    """Create the snapshots with the ``targets`` frozen; raises FreezeFailed before anything is made."""
-    if not targets:
-        _all("snapshot_create", wanted, protect=protect)
-        return {str(item): {"consistency": "crash", "seconds": None} for item in wanted}
-    with freeze.held(targets, _settings()) as hold:
-        outcomes = client.get(_settings()).batch([("snapshot_create", dict(item.where(), protect=protect)) for item in wanted])
+    """Create the snapshots with the ``targets`` frozen, all or none; raises FreezeFailed before anything is made."""
+    requests = [("snapshot_create", dict(item.where(), protect=protect)) for item in wanted]
+    hold = freeze.Hold()
+    if targets:
+        with freeze.held(targets, _settings()) as hold:
+            outcomes = client.get(_settings()).batch(requests)
+    else:
+        outcomes = client.get(_settings()).batch(requests)
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
-    if consistency == "filesystem" and (failed or not hold.intact):
-        # What was made may be of a moment after the thaw, and the next run would take it for what was declared.
+    if failed or (consistency == "filesystem" and not hold.intact):
+        # What was made is not of one moment with the rest, and the next run would take it for what was declared.
         raise _undone({item: outcome.result["id"] for item, outcome in zip(wanted, outcomes) if outcome.error is None}, failed)
-    if failed:
-        raise errors.together(failed)
     return {
         str(item): {
             "consistency": "filesystem" if hold.intact and item.head in targets else "crash",

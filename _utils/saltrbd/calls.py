@@ -11,6 +11,9 @@ Call = namedtuple("Call", "doing writes long")
 CALLS = {
     "cluster_info": Call("asking for the cluster's settings", False, False),
     "namespace_list": Call("listing the namespaces of", False, False),
+    "blocklist_list": Call("listing the clients that are locked out of the cluster", False, False),
+    "blocklist_add": Call("locking a client out of the cluster", True, False),
+    "blocklist_remove": Call("letting a client into the cluster again", True, False),
     "image_list": Call("listing the images of", False, False),
     "image_info": Call("reading the image", False, False),
     "image_users": Call("asking who uses the image", False, False),

@@ -1,6 +1,6 @@
 """Images as desired state: check what is declared, and plan from the current facts."""
 
-from saltrbd import features, size
+from saltrbd import features, size, users
 from saltrbd.converge import Plan, change
 from saltrbd.errors import InvalidArgument, quoted
 
@@ -323,7 +323,7 @@ def plan_absent(spec, current, trash=True):
     changes = {str(spec): {"image": change("present", "in the trash" if trash else None)}}
     blocked = ["the clone {}".format(child_name(child)) for item in current["snapshots"] for child in item.get("children", ())]
     blocked += list(current.get("devices", ()))
-    blocked += ["the user {address} (client.{client})".format(**item) for item in current["watchers"]]
+    blocked += ["the user " + users.words(item) for item in current["watchers"]]
     blocked += ["the lock '{cookie}' held by {client} at {address}".format(**item) for item in current["locks"]]
     blocked += [device for item in current["snapshots"] for device in item.get("devices", ())]
     if not trash:
@@ -332,7 +332,8 @@ def plan_absent(spec, current, trash=True):
     if "migrating" in current["features"]:
         blocked.append("its migration")
     if blocked:
-        return Plan(changes=changes, refusals=["{} is not removed. In the way are: {}.".format(spec, "; ".join(sorted(set(blocked))))])
+        text = "{} is not removed. In the way are: {}.".format(spec, "; ".join(sorted(set(blocked))))
+        return Plan(changes=changes, refusals=[text + " " + users.DEAD if current["watchers"] else text])
     planned = {("image", str(spec)): None}
     if trash:
         planned["trash", str(spec)] = {"name": spec.image, "id": current["id"], "facts": current}

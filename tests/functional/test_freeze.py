@@ -1,6 +1,7 @@
 """Filesystems that stand still: all or none, never for ever, whatever dies."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from freeze_checks import HOLD, chosen, helpers, is_frozen, kill_group, no_helper_is_left, targets, tool, wait_thawed
+from freeze_checks import HOLD, TOOLS, chosen, helpers, is_frozen, kill_group, no_helper_is_left, targets, tool, wait_thawed
 from saltrbd import client, device, errors, freeze, settings
 from saltrbd import spec as specs
 
@@ -250,6 +251,59 @@ def test_a_mount_that_is_covered_is_not_frozen(ceph, mounted):
     finally:
         tool("umount", point)
     assert not is_frozen(point)
+
+
+def test_a_bind_mount_of_a_folder_is_enough(ceph, mounted, tmp_path):
+    spec, point = mounted()
+    folder, bound = Path(point, "folder"), tmp_path / "bound"
+    folder.mkdir()
+    bound.mkdir()
+    tool("mount", "--bind", str(folder), str(bound))
+    assert targets(ceph, spec)[spec].mount_point == point
+    tool("umount", point)
+    assert targets(ceph, spec)[spec].mount_point == str(bound)
+    with freeze.held(targets(ceph, spec), ceph.settings) as hold:
+        assert is_frozen(str(bound))
+    assert hold.intact and not is_frozen(str(bound))
+    tool("umount", str(bound))
+
+
+def test_a_mount_in_another_namespace_is_frozen(ceph, mounted):
+    """A container's, for instance: this process does not see it mounted."""
+    spec, point = mounted()
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo there; exec sleep 300"]
+    container = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        assert container.stdout.readline() == "there\n"
+        tool("umount", point)
+        inside = f"/proc/{container.pid}/root{point}"
+        assert targets(ceph, spec)[spec].mount_point == inside
+        with freeze.held(targets(ceph, spec), ceph.settings) as hold:
+            assert is_frozen(inside)
+        assert hold.intact and not is_frozen(inside)
+    finally:
+        container.kill()
+        container.communicate(timeout=10)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/mapper/control") or not shutil.which("dmsetup", path=TOOLS), reason="no device-mapper here")
+def test_a_filesystem_on_a_layer_above_is_frozen(ceph, rbd_cli, spec, tmp_path):
+    """A layer of the device-mapper, as LUKS and LVM are."""
+    rbd_cli("create", spec, "--size", "64M")
+    wanted, name = specs.parse(spec), f"t{uuid.uuid4().hex[:8]}"
+    path = device.map_image(ceph, wanted).device
+    tool("dmsetup", "create", name, "--table", f"0 {(64 << 20) // 512} linear {path} 0")
+    try:
+        tool("mkfs.ext4", "-q", f"/dev/mapper/{name}")
+        tool("mount", f"/dev/mapper/{name}", str(tmp_path))
+        found = targets(ceph, wanted)
+        assert found[wanted].mount_point == str(tmp_path) and found[wanted].device == path
+        with freeze.held(found, ceph.settings) as hold:
+            assert is_frozen(str(tmp_path))
+        assert hold.intact and not is_frozen(str(tmp_path))
+    finally:
+        tool("umount", str(tmp_path), check=False)
+        tool("dmsetup", "remove", name)
 
 
 def test_people_freeze_and_thaw(modules, mounted):

@@ -5,14 +5,18 @@ from session import WorkerError
 
 
 def snapshot_create(session, report, pool, namespace, image, snapshot, protect=False):
-    """Create a snapshot, and protect it."""
+    """Create a snapshot, and protect it; one that cannot be protected goes again."""
     with session.image(pool, namespace, image, write=True) as handle:
         try:
             handle.create_snap(snapshot)
         except rbd.ImageExists:
             raise WorkerError("SnapshotExists", "the snapshot exists already")
-        if protect:
-            handle.protect_snap(snapshot)
+        try:
+            if protect:
+                handle.protect_snap(snapshot)
+        except rbd.Error:
+            handle.remove_snap(snapshot)
+            raise
         return {"id": handle.snap_get_id(snapshot)}
 
 
