@@ -254,18 +254,18 @@ def test_a_dead_client_is_locked_out_at_once(site, ceph, make_image):
     (watcher,) = shown["watchers"]
     assert watcher["host"] == shown["owner"]["host"] == "host-a"
     address = watcher["address"]
-    os.kill(a.daemon(image), signal.SIGKILL)
-    died = time.monotonic()
     comment = b.refused(image)
     assert "in use for about 30 s more, until its watch times out. rbd_device.fenced locks it out at once." in comment
-    assert "is an address of this host" in a.state("rbd_device.fenced", image, who="host-a")["comment"]
-    assert "Give client.weak the capabilities mon 'profile rbd'" in weak.state("rbd_device.fenced", image, who="host-a")["comment"]
     for who in ("host-a", address, f"client.{watcher['client']}"):
         dry = b.state("rbd_device.fenced", image, True, who=who)
         assert dry["result"] is None and dry["changes"] == {address: {"fenced": {"old": False, "new": True}}}
+    assert "is an address of this host" in a.state("rbd_device.fenced", image, who="host-a")["comment"]
+    assert "Give client.weak the capabilities mon 'profile rbd'" in weak.state("rbd_device.fenced", image, who="host-a")["comment"]
     assert watchers(site, image) == [address]
     # A dry run of both states counts the first one's; so does the real run.
-    both = {"fence": {"rbd_device.fenced": [{"name": image}, {"who": "host-a"}]}, "map": {"rbd_device.mapped": [{"name": image}]}}
+    both = {"fence": {"rbd_device": ["fenced", {"name": image}, {"who": "host-a"}]}, "map": {"rbd_device": ["mapped", {"name": image}]}}
+    os.kill(a.daemon(image), signal.SIGKILL)
+    died = time.monotonic()
     for test in (True, False):
         ran = sorted(b.call("state.high", both, test=test).values(), key=lambda one: one["__run_num__"])
         assert [one["result"] for one in ran] == [None if test else True] * 2, [one["comment"] for one in ran]
