@@ -10,7 +10,9 @@ another host once the dead one's watch is gone (30 s) and its address is blockli
 """
 
 from saltrbd import client, device, device_find, device_users, owner, settings, spec
-from saltrbd.errors import NotMapped
+from saltrbd import fence as fencing
+from saltrbd import users as using
+from saltrbd.errors import NotMapped, Refused
 
 __virtualname__ = "rbd_device"
 __func_alias__ = {"map_": "map", "list_": "list"}
@@ -126,8 +128,11 @@ def info(name):
 
 def users(name):
     """
-    Return who uses an image: ``device``, sentences about this host's device of it; ``watchers`` and ``locks`` by address, on any host;
-    ``owner``, the host, address and time (seconds since 1970) of the exclusive mapping, or None.
+    Return who uses an image: ``device``, sentences about this host's device of it; ``watchers`` and ``locks`` on any host, by address, and
+    by ``host`` where its name is known (from the image's lock, this host's own addresses or /etc/hosts); ``mirrors``, the rbd-mirror
+    daemons that watch it; ``owner``, the host, address and time (seconds since 1970) of the exclusive mapping, or None.
+
+    A client that has died is a watcher for about 30 s more.
 
     CLI Example:
 
@@ -140,9 +145,11 @@ def users(name):
     image = ceph.call("image_info", wanted.head, users=True)
     mapping = device_find.find(ceph, wanted, image)
     held = owner.holder(ceph, wanted, image["id"])
+    using.named(image, ceph.settings.host, held)
     return {
         "device": device_users.users(mapping) if mapping else [],
         "watchers": image["watchers"],
+        "mirrors": image["mirrors"],
         "locks": image["locks"],
         "owner": {key: held.facts.get(key) for key in ("host", "address", "driver", "time")} if held else None,
     }
@@ -165,3 +172,68 @@ def refresh(name):
         raise NotMapped("{} is not mapped on this host.".format(wanted))
     device.refresh(ceph, mapping)
     return device.size_of(mapping.device)
+
+
+def fence(name, who=None, seconds=31536000):
+    """
+    Lock a dead client out of the cluster, and return the addresses that were locked out now.
+
+    name
+        The client's address (``192.0.2.7:0/123456``; without a port, every client of that host), or an image whose user ``who`` is meant.
+    who
+        A host's name, an address or ``client.NUMBER``, as ``rbd_device.users`` shows them; needed with an image, and only then.
+    seconds
+        How long it stays out (a year).
+
+    Its watch and its locks in Ceph go at once. Raises Refused for an address of this host, PermissionDenied without the capability
+    mon ``profile rbd``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_device.fence 192.0.2.7:0/123456
+        salt '*' rbd_device.fence rbd/rbd0001 who=db1
+    """
+    ceph = _ceph()
+    plan = fencing.plan(*fencing.look(ceph, name, who), own=using.own_addresses(), seconds=fencing.seconds_of(seconds))
+    if plan.refusals:
+        raise Refused(" ".join(plan.refusals))
+    for _, arguments in plan.steps:
+        ceph.call("blocklist_add", address=arguments["name"], seconds=seconds)
+    return sorted(plan.changes)
+
+
+def unfence(name, who=None):
+    """
+    Let a client into the cluster again; ``name`` and ``who`` as in ``fence``. Returns the addresses that were let in. If it lives and has
+    writes to send, they come: make sure that it does not, or that nobody else has written since.
+
+    Raises PermissionDenied without the capability mon ``allow command "osd blocklist"``; ``profile rbd`` lets only add.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_device.unfence 192.0.2.7:0/123456
+    """
+    ceph = _ceph()
+    plan = fencing.plan_undone(*fencing.look(ceph, name, who))
+    if plan.refusals:
+        raise Refused(" ".join(plan.refusals))
+    for _, arguments in plan.steps:
+        ceph.call("blocklist_remove", address=arguments["name"])
+    return sorted(plan.changes)
+
+
+def fenced():
+    """
+    Return {address: until when} of all clients that are locked out of the cluster.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' rbd_device.fenced
+    """
+    return _ceph().call("blocklist_list")

@@ -15,7 +15,7 @@ The device number may change from boot to boot. fstab and others name the link
 ``/run/rbd-volumes/FSID/POOL/[NAMESPACE@/]IMAGE[@SNAPSHOT]``, which is there while the image is mapped.
 """
 
-from saltrbd import client, converge, device_plan, facts, kernel, settings, spec
+from saltrbd import client, converge, device_plan, facts, fence, kernel, settings, spec, users
 from saltrbd.device_find import facts_of
 
 __virtualname__ = "rbd_device"
@@ -87,6 +87,54 @@ def unmapped(name):
         return device_plan.plan_unmapped(wanted, *device_plan.look_unmapped(ceph, wanted, known))
 
     return _state(name, look, "{} is not mapped.".format(name))
+
+
+def fenced(name, who=None, seconds=31536000):
+    """
+    Make a dead client be locked out of the cluster, so that it can never come back with its writes. Its watch and its locks in Ceph go at
+    once, and its image can be mapped elsewhere without a wait. The Ceph user needs the capability mon ``profile rbd``.
+
+    name
+        The client's address, ``IP:PORT/NONCE`` (without a port: every client of that host), or an image.
+    who
+        With an image, and only then: which of its users is meant, by its host's name, its address or ``client.NUMBER``.
+    seconds
+        How long it stays out (a year). An address that is locked out already stays as it is.
+
+    An address of this host is refused. Where nobody of the image's users is called so, nothing is to be done, and the comment says so.
+
+    .. code-block:: yaml
+
+        the host that burnt down:
+          rbd_device.fenced:
+            - name: rbd/db
+            - who: db1.example.org
+    """
+
+    def look(known):
+        ceph = client.get(settings.load(__opts__, __pillar__))
+        return fence.plan(*fence.look(ceph, name, who, known), own=users.own_addresses(), seconds=fence.seconds_of(seconds))
+
+    return _state(name, look, "{} is locked out of the cluster.".format(who or name))
+
+
+def unfenced(name, who=None):
+    """
+    Make a client not be locked out of the cluster. If it still lives and has writes to send, they come. The Ceph user needs the capability
+    mon ``allow command "osd blocklist"`` beside ``profile rbd``.
+
+    .. code-block:: yaml
+
+        the host that was repaired:
+          rbd_device.unfenced:
+            - name: 192.0.2.7:0/123456
+    """
+
+    def look(known):
+        ceph = client.get(settings.load(__opts__, __pillar__))
+        return fence.plan_undone(*fence.look(ceph, name, who, known))
+
+    return _state(name, look, "{} is not locked out of the cluster.".format(who or name))
 
 
 def _where(name):

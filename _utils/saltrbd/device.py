@@ -9,7 +9,7 @@ import time
 import uuid
 from collections import namedtuple
 
-from saltrbd import boot, device_users, errors, hostlock, kernel, owner
+from saltrbd import boot, device_users, errors, hostlock, kernel, owner, users
 from saltrbd.device_find import DRIVERS, facts_of, find, mapped, mapped_list, snapshot_id
 from saltrbd.device_plan import desired, left_lock, look, obstacles, used
 from saltrbd.loop import size_of
@@ -111,9 +111,9 @@ def _only_watcher(ceph, spec):
 
 
 def _others(ceph, spec):
-    watchers = ceph.call("image_users", spec.head)["watchers"]
+    watchers = users.named(ceph.call("image_users", spec.head), ceph.settings.host)["watchers"]
     return "{} came into use by {} while this host mapped it; it is unmapped here again.".format(
-        spec, ", ".join("{address} (client.{client})".format(**watcher) for watcher in watchers) or "another client"
+        spec, ", ".join(map(users.words, watchers)) or "another client"
     )
 
 
@@ -141,9 +141,9 @@ def unmap(ceph, spec, keep_boot=False):
     with hostlock.hold(ceph, image_id or str(spec).replace("/", "%")):
         mapping = find(ceph, spec, image, wait=False)
         if mapping:
-            users = device_users.users(mapping)
-            if users:
-                raise used(mapping, users)
+            using = device_users.users(mapping)
+            if using:
+                raise used(mapping, using)
             DRIVERS[mapping.driver].detach(mapping, ceph.settings.timeout)
             remove_link(mapping)
         unit = None if keep_boot else boot.unit_of(ceph.fsid, spec)

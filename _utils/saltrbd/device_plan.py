@@ -3,7 +3,7 @@
 import re
 from collections import namedtuple
 
-from saltrbd import boot, device_fuse, device_nbd, device_users, errors, kernel, owner
+from saltrbd import boot, device_fuse, device_nbd, device_users, errors, fence, kernel, owner
 from saltrbd.converge import Plan, change
 from saltrbd.device_find import DRIVERS, choose_driver, facts_of, find, on_host, snapshot_id, stale
 from saltrbd.errors import quoted
@@ -96,7 +96,7 @@ def look(ceph, spec, want, image, known=(), wait=True):
     current = current._replace(boot=needed, unit=unit)
     if image.get("id"):
         mapping = find(ceph, spec, image, wait)
-        verdict = _verdict(ceph, spec, want, image, _served(mapping, image))
+        verdict = _verdict(ceph, spec, want, image, _served(mapping, image), known)
         current = current._replace(
             mapping=mapping,
             verdict=verdict,
@@ -166,11 +166,11 @@ def _mend(mapping, verdict):
     return (() if link_is_right(mapping) else ("link",)) + (("lock",) if unnoted else ())
 
 
-def _verdict(ceph, spec, want, image, served):
+def _verdict(ceph, spec, want, image, served, known=()):
     if want.read_only:
         return None
     if want.exclusive:
-        return owner.look(ceph, spec, image["id"], served)
+        return owner.look(ceph, spec, image["id"], served, lambda watchers: fence.living(watchers, known))
     held = owner.holder(ceph, spec, image["id"])
     if held and served:
         return owner.Verdict("{} is mapped exclusively, not with exclusive: False as declared; unmap it first.".format(spec))

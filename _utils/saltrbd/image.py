@@ -1,6 +1,7 @@
 """Images as desired state: check what is declared, and plan from the current facts."""
 
 from saltrbd import duration, features, size
+from saltrbd import users as who
 from saltrbd.converge import Plan, change
 from saltrbd.errors import InvalidArgument, quoted
 
@@ -336,6 +337,7 @@ def plan_absent(spec, current, trash=True, delay=0):
     blocked = in_the_way(current, spec, trash)
     if blocked:
         told = "{} is not removed. In the way are: {}.".format(spec, "; ".join(blocked))
+        told += " " + who.DEAD if current["watchers"] else ""
         return Plan(changes={str(spec): fields}, refusals=[told])
     planned = {("image", str(spec)): None}
     if trash:
@@ -367,7 +369,7 @@ def left_in_trash(spec, entries):
 def users(current):
     """Return who uses the image with these facts, as words."""
     found = list(current.get("devices", ()))
-    found += ["the user {address} (client.{client})".format(**item) for item in current["watchers"]]
+    found += ["the user " + who.words(item) for item in current["watchers"]]
     return found + ["the lock '{cookie}' held by {client} at {address}".format(**item) for item in current["locks"]]
 
 
