@@ -138,7 +138,13 @@ def test_a_clone_of_what_was_renamed_is_one_of_the_new_name():
 
 @pytest.mark.parametrize("trash", [False, True])
 def test_a_clone_that_was_renamed_is_still_a_clone(trash):
-    known = Known({("image", "p/old"): None, ("image", "p/new"): image(id="c-old", parent=parent(image_name="a")), ("renamed", "p/old"): {"to": "new"}})
+    known = Known(
+        {
+            ("image", "p/old"): None,
+            ("image", "p/new"): image(id="c-old", parent=parent(image_name="a")),
+            ("renamed", "p/old"): {"to": "new"},
+        }
+    )
     above = image(snapshots=[snapshot("s", children=[child("old", trash=trash)])])
     seen = facts.images(lambda names, **more: dict.fromkeys(names, above), known, [spec.parse("p/a")])
     (item,) = seen[spec.parse("p/a")]["snapshots"]
