@@ -157,6 +157,10 @@ class NotBlank(RbdError):
     """The device carries data, or cannot be proven blank."""
 
 
+class WrongPassphrase(RbdError):
+    """The passphrase in the pillar does not open the image's LUKS header."""
+
+
 class FilesystemDamaged(RbdError):
     """The read-only check of a filesystem does not pass."""
 
