@@ -4,7 +4,7 @@ import glob
 
 
 def layout(entries):
-    """Return ``{"images": [...], "clones": [...], "devices": [...], "filesystems": [...], "mounts": [...], "snapshots": [...]}``.
+    """Return ``{KIND: [...]}``, KIND being images, clones, encryption, devices, filesystems, mounts and snapshots.
 
     Each item has ``id``, ``function`` (the state), ``arguments`` and ``require`` (a list of {state module: id}). A clone
     comes after its parent's snapshot, a snapshot after the mount that it freezes. Snapshots of images without a mount
@@ -13,9 +13,11 @@ def layout(entries):
     makers = {entry["spec"]: _maker(entry) for entry in entries}
     mounts = {entry["mount"]: _id("mount", entry["mount"]) for entry in entries if entry["mount"]}
     snapshots, taken_by = _snapshots(entries, makers)
-    found = {"images": [], "clones": [], "devices": [], "filesystems": [], "mounts": [], "snapshots": snapshots}
+    found = {"images": [], "clones": [], "encryption": [], "devices": [], "filesystems": [], "mounts": [], "snapshots": snapshots}
     for entry in entries:
         found["clones" if entry["clone"] else "images"].append(_image(entry, taken_by))
+        if _is_formatted(entry):
+            found["encryption"].append(_encryption(entry))
         if entry["mount"]:
             found["devices"].append(_device(entry, makers[entry["spec"]]))
             if not entry["clone"]:
@@ -28,7 +30,14 @@ def _id(kind, name):
     return "rbd {} {}".format(kind, name)
 
 
+def _is_formatted(entry):
+    """A clone has its parent's LUKS header."""
+    return bool(entry["encryption"]) and not entry["clone"]
+
+
 def _maker(entry):
+    if _is_formatted(entry):
+        return _needs("rbd_encryption", _id("encryption", entry["spec"]))
     kind = "clone" if entry["clone"] else "image"
     return _needs("rbd_" + kind, _id(kind, entry["spec"]))
 
@@ -46,9 +55,16 @@ def _item(identity, function, require, **arguments):
 def _image(entry, taken_by):
     name = str(entry["spec"])
     if not entry["clone"]:
-        return _item(_id("image", name), "rbd_image.present", [], name=name, **entry["image"])
+        key = entry["encryption"] if entry["image"].get("allow_shrink") else None
+        return _item(_id("image", name), "rbd_image.present", [], name=name, encryption=key, **entry["image"])
     require = [taken_by[entry["parent"]]] if entry["parent"] in taken_by else []
     return _item(_id("clone", name), "rbd_clone.present", require, name=name, parent=str(entry["parent"]), **entry["image"])
+
+
+def _encryption(entry):
+    name = str(entry["spec"])
+    made = [_needs("rbd_image", _id("image", name))]
+    return _item(_id("encryption", name), "rbd_encryption.formatted", made, name=name, encryption=entry["encryption"])
 
 
 def _device(entry, maker):
@@ -61,6 +77,7 @@ def _device(entry, maker):
         driver=entry["driver"],
         options=entry["map_options"],
         exclusive=entry["exclusive"],
+        encryption=entry["encryption"],
         persist=entry["persist"],
     )
 

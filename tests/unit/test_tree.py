@@ -12,7 +12,15 @@ def layout(section):
 
 
 def test_nothing():
-    assert tree.layout([]) == {"images": [], "clones": [], "devices": [], "filesystems": [], "mounts": [], "snapshots": []}
+    assert tree.layout([]) == {
+        "images": [],
+        "clones": [],
+        "encryption": [],
+        "devices": [],
+        "filesystems": [],
+        "mounts": [],
+        "snapshots": [],
+    }
 
 
 def test_the_example():
