@@ -9,7 +9,7 @@ import time
 import uuid
 from collections import namedtuple
 
-from saltrbd import boot, device_users, errors, hostlock, kernel, luks, owner
+from saltrbd import boot, device_users, encryption, errors, hostlock, kernel, luks, owner
 from saltrbd.device_find import DRIVERS, facts_of, find, mapped, mapped_list, snapshot_id
 from saltrbd.device_plan import desired, left_lock, look, obstacles, used
 from saltrbd.loop import size_of
@@ -92,6 +92,8 @@ def _attach(ceph, spec, want, current):
         ensure_link(mapping)
     except BaseException as error:
         _undo(ceph, wanted, module, cookie, hold)
+        if wanted.key and isinstance(error, errors.CommandFailed):
+            encryption.opens(ceph, spec, wanted.key)  # raises where it was the passphrase: each tool says that in words of its own
         if isinstance(error, _NotAlone):
             raise errors.Busy(_others(ceph, spec))
         raise

@@ -93,7 +93,8 @@ def look(ceph, spec, want, image, known=(), wait=True):
     """Return the :class:`Current` of ``spec`` for a mapping as wanted.
 
     ``image`` are the image's facts, None where there is no image; one that a dry run only plans has no id. ``known`` is what
-    earlier states of a dry run planned.
+    earlier states of a dry run planned. ``wait`` False: the caller holds the host's lock and maps the image next,
+    which tries its passphrase.
     """
     current = Current(image)
     if image is None:
@@ -118,7 +119,7 @@ def look(ceph, spec, want, image, known=(), wait=True):
     driver, lacking = choose_driver(want.driver)
     if want.key:
         lacking = lacking or (dmcrypt.lacking() if driver == "krbd" else None)
-        current = current._replace(unlock=unlock.look(ceph, spec, want.key, image, known))
+        current = current._replace(unlock=unlock.look(ceph, spec, want.key, image, known, tries=wait))
     return current._replace(driver=driver, lacking=lacking, parents=_parents(ceph, image, known) if driver == "krbd" else ())
 
 

@@ -4,22 +4,24 @@ from saltrbd import encryption, errors, luks
 from saltrbd.spec import Spec
 
 
-def look(ceph, spec, key, image, known=()):
+def look(ceph, spec, key, image, known=(), tries=True):
     """Return the error that opening the LUKS header of an image would meet, None where it opens.
+
+    ``tries`` False: the passphrase is not tried, which takes seconds; whoever maps the image will see.
 
     ``image``: its facts; one that a dry run only plans has no id. ``known`` is what earlier states of a dry run planned.
     """
     planned = dict(known).get(("encryption", str(spec.head)))
     if planned:
-        return judge(spec, key, image["features"], planned["format"], None)
+        return judge(spec, key, image["features"], planned["format"])
     restored = None
     if not image.get("id"):
         restored = (dict(known).get(("image", str(spec.head))) or {}).get("id")
         if not restored:
-            return _of_new(ceph, spec, key, image, known)
-    header, mark = luks.read(ceph, spec, _size(spec, image), restored), luks.mark_of(dict(image, id=image.get("id") or restored))
-    found = judge(spec, key, image["features"], header and header.format, mark)
-    if found:
+            return _of_new(ceph, spec, key, image, known, tries)
+    header = luks.read(ceph, spec, _size(spec, image), restored)
+    found = judge(spec, key, image["features"], header and header.format)
+    if found or not tries:
         return found
     try:
         encryption.opens(ceph, spec, key, restored)
@@ -32,25 +34,23 @@ def _size(spec, image):
     return next((item["size"] for item in image["snapshots"] if spec.snapshot and item["name"] == spec.snapshot), image["size"])
 
 
-def _of_new(ceph, spec, key, image, known):
+def _of_new(ceph, spec, key, image, known, tries):
     """A clone that a dry run plans has its parent's header; where the parent is planned too, nobody can be asked."""
     parent = image["parent"]
     if parent is None:
-        return judge(spec, key, image["features"], None, None)
+        return judge(spec, key, image["features"], None)
     where = Spec(parent["pool"], parent["namespace"], parent["image"], "")
     planned = dict(known).get(("encryption", str(where)))
     if planned:
-        return judge(spec, key, image["features"], planned["format"], None)
+        return judge(spec, key, image["features"], planned["format"])
     there = ceph.batch([("image_info", where.where())])[0]
     if there.error is not None:
         return None
-    return look(ceph, where, key, dict(there.result, features=image["features"]), known)
+    return look(ceph, where, key, dict(there.result, features=image["features"]), known, tries)
 
 
-def judge(spec, key, features, found, mark):
-    """Return the error that facts alone tell: no such header, a format that was cut off, a feature; None else; pure."""
-    if mark and not mark.uuid:
-        return errors.Refused("{}: its encryption was cut off; declare rbd_encryption.formatted before its device.".format(spec))
+def judge(spec, key, features, found):
+    """Return the error that facts alone tell: no such header, or a feature; None else; pure."""
     if found is None:
         return errors.Refused("{} carries no LUKS header; declare rbd_encryption.formatted before its device.".format(spec))
     if found != key.format:

@@ -2,7 +2,7 @@
 
 import pytest
 from saltrbd import device_nbd, device_plan, dmcrypt, encryption, errors, luks, settings, shrink, tree, unlock, volumes
-from saltrbd.luks import Key, Mark, Wanted
+from saltrbd.luks import Key, Wanted
 from saltrbd.mapping import Mapping
 from saltrbd.run import Result
 from saltrbd.spec import Spec
@@ -79,18 +79,16 @@ KEY = Key("luks2", ("keys", "one"), "secret")
 
 
 @pytest.mark.parametrize(
-    ("features", "found", "mark", "error"),
+    ("features", "found", "error"),
     [
-        ([], "luks2", None, None),
-        ([], "luks2", Mark("luks2", "u", 1), None),
-        ([], "luks2", Mark("luks2", "", 1), (errors.Refused, "was cut off; declare rbd_encryption.formatted")),
-        ([], None, None, (errors.Refused, "p/i carries no LUKS header; declare rbd_encryption.formatted")),
-        ([], "luks1", None, (errors.Refused, "p/i is encrypted as luks1, not luks2 as declared")),
-        (["journaling"], "luks2", None, (errors.NotSupported, "the feature journaling")),
+        ([], "luks2", None),
+        ([], None, (errors.Refused, "p/i carries no LUKS header; declare rbd_encryption.formatted")),
+        ([], "luks1", (errors.Refused, "p/i is encrypted as luks1, not luks2 as declared")),
+        (["journaling"], "luks2", (errors.NotSupported, "the feature journaling")),
     ],
 )
-def test_what_stands_in_the_way_of_opening(features, found, mark, error):
-    told = unlock.judge(P, KEY, features, found, mark)
+def test_what_stands_in_the_way_of_opening(features, found, error):
+    told = unlock.judge(P, KEY, features, found)
     assert (type(told), True) == (error[0], error[1] in str(told)) if error else told is None
 
 
