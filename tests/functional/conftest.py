@@ -9,6 +9,7 @@ import uuid
 
 import pytest
 from image_checks import held, other_client, start_client  # noqa: F401 -- fixtures, as the next ones
+from luks_checks import encrypted, objects  # noqa: F401
 from worker_watch import ceph, make_client, make_images, make_user  # noqa: F401
 
 from labkit import cleanup as lab_cleanup

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from luks_checks import PASSPHRASES, encrypted, key, loaders, objects  # noqa: F401 -- fixtures
+from luks_checks import PASSPHRASES, key, loaders  # noqa: F401 -- the fixture loaders
 from state_checks import both, refused, unchanged
 
 PLAIN = b"The quick brown fox is nowhere in the cluster. "

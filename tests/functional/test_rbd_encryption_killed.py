@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from luks_checks import MARK, PASSPHRASES, encrypted, key, loaders  # noqa: F401 -- fixtures
+from luks_checks import MARK, PASSPHRASES, key, loaders  # noqa: F401 -- the fixture loaders
 from state_checks import both, refused, unchanged
 from worker_watch import workers
 

@@ -147,7 +147,7 @@ def test_dm_crypt_is_found_in_sysfs(tmp_path):
 def test_the_passphrase_goes_to_cryptsetup_by_stdin(monkeypatch):
     """The kernel here has no device-mapper: a fake stands for cryptsetup."""
     ran = []
-    monkeypatch.setattr(dmcrypt, "run", lambda argv, limit, input=None, ok=(0,): ran.append((argv, input)) or Result(2, "", ""))
+    monkeypatch.setattr(dmcrypt, "run", lambda argv, limit, **more: ran.append((argv, more["input"])) or Result(2, "", ""))
     with pytest.raises(errors.WrongPassphrase) as error:
         dmcrypt.open_("/dev/rbd0", KEY, "name", True, 5)
     ((argv, given),) = ran
