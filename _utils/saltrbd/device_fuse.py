@@ -24,6 +24,8 @@ FOLDERS = os.path.join(RUN, ".fuse")
 PROGRAM = "qemu-storage-daemon"
 # Options of qemu's block layer that a declaration may set, with their values.
 OPTIONS = {"discard": ("unmap", "ignore"), "detect-zeroes": ("on", "off", "unmap")}
+# What qemu's rbd driver calls the formats of LUKS: RbdImageEncryptionFormat in its QMP reference.
+_FORMATS = {"luks": "luks1", "luks2": "luks2"}
 
 
 def lacking():
@@ -94,7 +96,7 @@ def _dead(folder):
 def _mapping(folder, blockdev, device, pid, fault):
     fsid, image_id, snapshot_id, _ = os.path.basename(folder).split(".")
     spec = Spec(blockdev["pool"], blockdev.get("namespace", ""), blockdev["image"], blockdev.get("snapshot", ""))
-    kind = blockdev.get("encrypt", {}).get("format", "")
+    kind = _FORMATS.get(blockdev.get("encrypt", {}).get("format"), "")
     return Mapping(spec, device, NAME, bool(blockdev["read-only"]), pid, fsid, image_id, int(snapshot_id) or None, fault, kind)
 
 
@@ -125,7 +127,7 @@ def attach(wanted):
         if value:
             blockdev[key] = value
     if wanted.key:
-        blockdev["encrypt"] = {"format": wanted.key.format, "key-secret": "passphrase"}
+        blockdev["encrypt"] = {"format": {kind: name for name, kind in _FORMATS.items()}[wanted.key.format], "key-secret": "passphrase"}
     os.makedirs(FOLDERS, mode=0o700, exist_ok=True)
     for begun in _folders_of(wanted):
         shutil.rmtree(begun, ignore_errors=True)  # of an attempt that never got a daemon
