@@ -3,12 +3,11 @@
 import os
 import signal
 import threading
-import time
 
 import pytest
 from luks_checks import MARK, PASSPHRASES, key, loaders  # noqa: F401 -- the fixture loaders
 from state_checks import both, refused, unchanged
-from worker_watch import workers
+from worker_watch import chosen, start_salt, until, workers
 
 # Each as the kill leaves it: which objects of the header are there. librbd writes them at once, in any order.
 LEFT = {"the mark alone": range(4), "a part without its beginning": [0, 2], "a part with its beginning": [1, 3], "the whole header": []}
@@ -59,6 +58,10 @@ def test_data_is_never_taken_for_what_a_kill_left(states, modules, encrypted, dr
     assert "librbd knows of data in it, first at byte" in refused(states.rbd_encryption.formatted, other, encryption=key())
 
 
+def marked(rbd_cli, spec):
+    return MARK in (rbd_cli.json("image-meta", "list", spec) or {})
+
+
 @pytest.mark.timeout(900)
 def test_the_worker_is_killed_in_the_middle(states, modules, rbd_cli, spec):
     rbd_cli("create", spec, "--size", "64M")
@@ -66,8 +69,7 @@ def test_the_worker_is_killed_in_the_middle(states, modules, rbd_cli, spec):
     mine = [pid for pid, parent in workers().items() if parent == os.getpid()]
 
     def kill():
-        while MARK not in rbd_cli.json("image-meta", "list", spec):
-            time.sleep(0.05)
+        until(lambda: marked(rbd_cli, spec), 60, "the mark")
         for pid in mine:
             os.kill(pid, signal.SIGKILL)
 
@@ -76,6 +78,21 @@ def test_the_worker_is_killed_in_the_middle(states, modules, rbd_cli, spec):
     first = states.rbd_encryption.formatted(spec, encryption=key())
     killer.join()
     assert first.result is False and PASSPHRASES["one"] not in first.comment
+    both(states.rbd_encryption.formatted, spec, encryption=key())
+
+
+@pytest.mark.timeout(900)
+def test_salt_is_killed_in_the_middle(states, rbd_cli, cluster, spec):
+    rbd_cli("create", spec, "--size", "64M")
+    code = (
+        "from saltrbd import encryption, luks\n"
+        f"encryption.format_image(ceph, spec.parse({spec!r}, '', ''), luks.Key('luks2', ('a',), 'lost with its process'))\n"
+    )
+    with start_salt(chosen(cluster), code) as salt:
+        until(lambda: marked(rbd_cli, spec), 60, "the mark")
+        salt.kill()
+    # The watch of the dead one is shut out by its worker, or times out (31 s).
+    until(lambda: not rbd_cli.json("status", spec)["watchers"], 60, "no watcher")
     both(states.rbd_encryption.formatted, spec, encryption=key())
 
 
