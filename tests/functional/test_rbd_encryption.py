@@ -1,5 +1,6 @@
 """Encrypted images, end to end: format, open, mount, grow, clone; each refusal; the plain text is nowhere."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -153,10 +154,16 @@ def _device(spec):
     return next(mapping.device for mapping in device_find.on_host() if str(mapping.spec) == spec)
 
 
-def test_no_passphrase_is_left_anywhere(states, modules, encrypted, spec):
+def test_no_passphrase_is_left_anywhere(state_run, states, modules, encrypted, spec, caplog):
+    caplog.set_level(logging.DEBUG)
     encrypted()
+    text = f"it:\n  rbd_device.mapped: [{{name: {spec}}}, {{encryption: {{pillar: 'keys:one'}}}}, {{persist: False}}]\n"
+    dry, refusal = state_run(text, test=True), state_run(text.replace("one", "two"))
     both(states.rbd_device.mapped, spec, encryption=key(), persist=False)
     secrets = [value.encode() for value in PASSPHRASES.values() if value]
+    assert refusal[0].result is False and spec in caplog.text
+    told = "".join(str(shown) for shown in (caplog.text, dry[0].full_return, refusal[0].full_return, modules.rbd_device.list()))
+    assert not any(secret in told.encode() for secret in secrets)
     for folder in Path("/proc").glob("[0-9]*"):
         for name in ("cmdline", "environ"):
             try:
