@@ -102,7 +102,8 @@ def list_():
     Return what this host has mapped of the cluster: {"pool/image@snap": {"device", "driver", "read_only", "encryption", "link",
     "pid", "fault"}}.
 
-    ``fault`` is None, or why a device is of no use: its daemon is dead, or its image was removed since.
+    ``fault`` is None, or why a device is of no use: its daemon is dead, or its image was removed since, or that the Ceph user may not
+    read the image, so that nothing more is known of it.
 
     CLI Example:
 

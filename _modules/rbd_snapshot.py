@@ -6,7 +6,7 @@ The monitor hands out snapshot ids once per ``paxos_propose_interval`` (1 s), so
 """
 
 from saltrbd import client, errors, freeze, image, settings, snapshot, spec
-from saltrbd.errors import FreezeFailed, Refused, SnapshotNotFound
+from saltrbd.errors import FreezeFailed, ImageNotFound, Refused, SnapshotNotFound
 
 __virtualname__ = "rbd_snapshot"
 __func_alias__ = {"list_": "list"}
@@ -115,12 +115,18 @@ def _create(wanted, targets, protect, consistency):
     if not targets:
         _all("snapshot_create", wanted, protect=protect)
         return {str(item): {"consistency": "crash", "seconds": None} for item in wanted}
-    with freeze.held(targets, _settings()) as hold:
-        outcomes = client.get(_settings()).batch([("snapshot_create", dict(item.where(), protect=protect)) for item in wanted])
+    outcomes = None
+    try:
+        with freeze.held(targets, _settings()) as hold:
+            outcomes = client.get(_settings()).batch([("snapshot_create", dict(item.where(), protect=protect)) for item in wanted])
+    except errors.RbdError as error:
+        if outcomes is None or consistency != "filesystem":
+            raise
+        raise _undone(wanted, outcomes, [error])
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
     if consistency == "filesystem" and (failed or not hold.intact):
         # What was made may be of a moment after the thaw, and the next run would take it for what was declared.
-        raise _undone({item: outcome.result["id"] for item, outcome in zip(wanted, outcomes) if outcome.error is None}, failed)
+        raise _undone(wanted, outcomes)
     if failed:
         raise errors.together(failed)
     return {
@@ -154,11 +160,12 @@ def _targets(images):
     return targets, {head: target if isinstance(target, str) else None for head, target in found.items()}
 
 
-def _undone(made, failed):
-    """Remove the snapshots that this run has ``made`` ({spec: id}), and return the error to raise, with what became of each.
+def _undone(wanted, outcomes, failed=()):
+    """Remove the snapshots that this run has made, by their ids, and return the error to raise, with what became of each.
 
     One that another process has made meanwhile, or whose making had no answer, is not known to be ours: it stays.
     """
+    failed = list(failed) + [outcome.error for outcome in outcomes if outcome.error is not None]
     why = (
         errors.together(failed)
         if failed
@@ -168,15 +175,15 @@ def _undone(made, failed):
             )
         )
     )
-    items = sorted(made)
-    outcomes = client.get(_settings()).batch([("snapshot_undo", dict(item.where(), snapshot_id=made[item])) for item in items])
-    text = [str(why)]
-    gone = [str(item) for item, outcome in zip(items, outcomes) if outcome.error is None]
+    text = [str(why)] + ["{} {}".format(item, snapshot.DOUBTFUL) for item, one in zip(wanted, outcomes) if snapshot.may_be(item, one)]
+    made = sorted((item, outcome.result["id"]) for item, outcome in zip(wanted, outcomes) if outcome.error is None)
+    undone = client.get(_settings()).batch([("snapshot_undo", dict(item.where(), snapshot_id=number)) for item, number in made])
+    gone = [str(item) for (item, _), outcome in zip(made, undone) if outcome.error is None]
     if gone:
         text.append("These snapshots were removed again: {}.".format(", ".join(gone)))
-    for item, outcome in zip(items, outcomes):
-        if outcome.error is not None and not isinstance(outcome.error, SnapshotNotFound):
-            text.append("{} is still there, and may be of a moment after the thaw; remove it. {}".format(item, outcome.error))
+    for (item, _), outcome in zip(made, undone):
+        if outcome.error is not None and not isinstance(outcome.error, (SnapshotNotFound, ImageNotFound)):
+            text.append("{} {} {}".format(item, snapshot.DOUBTFUL, outcome.error))
     return type(why)(" ".join(text))
 
 

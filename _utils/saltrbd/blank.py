@@ -53,8 +53,18 @@ def prove(ceph, mapping, content=True, exact=True):
             _prove_content(ceph, mapping, held, _begin(ceph, mapping, image))
 
 
-def _not(mapping, why):
-    return errors.NotBlank("{} at {} gets no filesystem: {}.".format(mapping.spec, mapping.device, why))
+def _not(mapping, why, data=False):
+    error = errors.NotBlank("{} at {} gets no filesystem: {}.".format(mapping.spec, mapping.device, why))
+    error.data = data
+    return error
+
+
+def data_at(first, device, when="", found=None):
+    """Return the words for an image in which librbd knows of data, first at that byte."""
+    return (
+        "librbd knows of data in it, first at byte {}{}. Written zeros count as data. If nothing in it is needed, {}run "
+        "'blkdiscard {}', or move the image to the trash and declare a new one"
+    ).format(first, ", and it carries {}".format(found.text) if found else "", when, device)
 
 
 def _prove_identity(ceph, mapping, image, exact):
@@ -118,15 +128,9 @@ def _prove_content(ceph, mapping, held, start):
         raise _not(mapping, "it is a clone, or being migrated")
     found = signature.probe(mapping.device, ceph.settings.timeout)
     if facts["first_used"] is not None:
-        raise _not(
-            mapping,
-            "librbd knows of data in it, first at byte {}{}. Written zeros count as data. If nothing in it is needed, run "
-            "'blkdiscard {}', or move the image to the trash and declare a new one".format(
-                facts["first_used"], ", and it carries {}".format(found.text) if found else "", mapping.device
-            ),
-        )
+        raise _not(mapping, data_at(facts["first_used"], mapping.device, found=found), data=True)
     if found:
-        raise _not(mapping, "it carries {}".format(found.text))
+        raise _not(mapping, "it carries {}".format(found.text), data=True)
     used = [] if mapping.encryption else held.ask("used")
     if used:
         raise _not(mapping, "it does not read zero at byte {}".format(used[0]))

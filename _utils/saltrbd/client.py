@@ -338,7 +338,7 @@ def _lost(flight, again):
     if CALLS[flight.op].writes:
         text += " Its outcome is unknown" + (": " + _second_look(flight, again) if again else "") + "."
     error = kind(text + flight.left)
-    error.facts = {"op": flight.op, "seen": again.result if again else None}
+    error.facts = {"op": flight.op, "seen": again.result if again else None, "unknown": CALLS[flight.op].writes}
     return error
 
 

@@ -154,7 +154,9 @@ class NotMounted(RbdError):
 
 
 class NotBlank(RbdError):
-    """The device carries data, or cannot be proven blank."""
+    """The device carries data (``data`` True), or cannot be proven blank."""
+
+    data = False
 
 
 class WrongPassphrase(RbdError):

@@ -21,6 +21,8 @@ MIN_XFS = 300 << 20  # mkfs.xfs makes none below since xfsprogs 5.19
 # Without a signature nothing tells what a killed mkfs has written from what somebody wrote to the device since, and the kernel's
 # rbd does not note when an image was written. So it counts as that mkfs's for so long only.
 MKFS_SECONDS = 600
+# A mark from later than now was made by a host whose clock says nothing about when that was.
+CLOCKS_APART = 60
 LATE = " It may be what a killed mkfs.{} left: too long ago, or before a snapshot, to be sure of it."
 REPLAY = "Its journal waits to be replayed, as after a crash or in a snapshot of a mounted filesystem; the next mount does that."
 
@@ -66,8 +68,9 @@ def look(ceph, spec, check=True, image_id=None, wait=True, key=None):
 
 def _is_late(image, began):
     """Tell whether data without a signature may be another's than that of the mkfs that ``began`` then (Unix time)."""
-    rolled_back = any(item["type"] == "user" for item in image["snapshots"])  # or may be: the mark stays when the data changes
-    return rolled_back or max(image["modified"], int(time.time())) > began + MKFS_SECONDS
+    now = int(time.time())
+    rolled_back = any(item["type"] in ("user", "group") for item in image["snapshots"])  # or may be: the mark outlives that
+    return rolled_back or max(image["modified"], now) > began + MKFS_SECONDS or began > now + CLOCKS_APART
 
 
 def _size(spec, image):
@@ -121,7 +124,7 @@ def _through_librbd(ceph, spec, facts, image_id, key):
         elif told["migrating"]:
             facts["not_blank"] = "it is being migrated"
         elif told["first_used"] is not None and not remnant(facts):
-            facts["not_blank"] = "librbd knows of data in it, first at byte {}".format(told["first_used"])
+            facts["not_blank"] = (blank.data_at(told["first_used"], "DEVICE", "when it is mapped ") + "." + _doubt(facts)).rstrip(".")
 
 
 def _mounted(ceph, mapping, mounts, facts):
@@ -171,9 +174,12 @@ def _why_not_blank(ceph, mapping, facts, content):
     try:
         blank.prove(ceph, mapping, content, exact=False)
     except errors.NotBlank as error:
-        doubt = LATE.format(facts["mark"]["fs_type"]) if content and facts["mark"] else ""
-        return str(error) + doubt
+        return str(error) + (_doubt(facts) if error.data else "")
     return None
+
+
+def _doubt(facts):
+    return LATE.format(facts["mark"]["fs_type"]) if facts["mark"] else ""
 
 
 def expected(spec, known, ask, encryption=None):

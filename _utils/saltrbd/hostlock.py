@@ -1,4 +1,4 @@
-"""Locks between the processes of this host: one mapping or unmapping of an image at a time, one writer of a file."""
+"""Locks between the processes of this host: one at work on the device of an image at a time, one writer of a file."""
 
 import fcntl
 import os
@@ -13,7 +13,7 @@ from saltrbd.mapping import RUN
 def hold(ceph, image_id):
     """Hold the image for the block; raises :class:`Busy` when another process has it for longer than ``rbd:timeout``."""
     limit = ceph.settings.timeout
-    busy = "Another process of this host has been at work on the image's device for {:g} s.".format(limit)
+    busy = "Another process of this host has been at work on the image's device for {:g} s; run this again when that is done.".format(limit)
     with named("{}.{}".format(ceph.fsid, image_id), limit, busy):
         yield
 

@@ -345,7 +345,8 @@ def plan_absent(spec, current, trash=True):
 def left_in_trash(spec, entries):
     """Return a sentence about the trash's entries of an image's name: moved there on purpose, or left by a removal cut off midway."""
     ids = ", ".join("id {id}".format(**item) for item in entries if item["name"] == spec.image)
-    return ["In the trash lies still an image of that name ({}).".format(ids)] if ids else []
+    text = "In the trash lies still an image of that name ({}); 'rbd trash rm {}/ID' ends a removal that was cut off."
+    return [text.format(ids, "/".join(part for part in (spec.pool, spec.namespace) if part))] if ids else []
 
 
 def _snapshot_in_the_way(spec, item):

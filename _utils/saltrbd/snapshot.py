@@ -6,6 +6,7 @@ from saltrbd.errors import InvalidArgument, InvalidSpec, quoted
 from saltrbd.image import child_name
 
 CONSISTENCY = ("auto", "filesystem", "crash")
+DOUBTFUL = "is there, or may be, and may be of a moment after the thaw: remove it, unless it is somebody else's."
 
 
 def named(name, images=None, pool=None, namespace=None):
@@ -28,6 +29,12 @@ def check_consistency(value):
     if value not in CONSISTENCY:
         raise InvalidArgument("The consistency must be one of {}, not {}.".format(", ".join(CONSISTENCY), quoted(value)))
     return value
+
+
+def may_be(spec, outcome):
+    """Tell whether the snapshot may be there although its making had no answer; pure."""
+    facts = getattr(outcome.error, "facts", None) or {}
+    return bool(facts.get("unknown")) and (facts["seen"] is None or find(facts["seen"], spec.snapshot) is not None)
 
 
 def find(image, name):

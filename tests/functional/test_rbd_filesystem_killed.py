@@ -174,7 +174,11 @@ def test_data_that_a_rollback_brought_back_is_somebodys(states, modules, mapped,
         file.write(bytes(MB) + b"his data")
     tool("blockdev", "--flushbufs", device)
     rbd_cli("snap", "create", spec + "@s")
-    set_mark(modules, spec, time=int(time.time()))
+    tool("blkdiscard", device)
+    assert states.rbd_device.unmapped(spec).result is True
+    set_mark(modules, spec, time=int(time.time()))  # a mkfs was killed then
+    rbd_cli("snap", "rollback", "--no-progress", spec + "@s")
+    assert states.rbd_device.mapped(spec).result is True
     before = digest(spec)
     assert "librbd knows of data in it" in refused(states.rbd_filesystem.formatted, spec, fs_type="ext4")
     assert digest(spec) == before

@@ -67,13 +67,27 @@ conf, keyring, pool, image, image_id, fault = sys.argv[2:]
 session = Session({"conf": conf, "keyring": keyring, "mon_host": "", "user": "admin", "timeout": 30}, lambda **told: None)
 
 class Faulty(rbd.RBD):
+    moved = False
+
     def trash_move(self, context, name, delay=0):
         if fault == "swap":
             self.rename(context, name, name + "-old")
             self.create(context, name, 1 << 20, old_format=False)
+        if fault == "trashed":
+            super().trash_move(context, name)
+            self.create(context, name, 1 << 20, old_format=False)
         return super().trash_move(context, name, delay)
 
+    def trash_list(self, context):
+        if fault == "trashed before" and not self.moved:
+            Faulty.moved = True
+            super().trash_move(context, image)
+            self.create(context, image, 1 << 20, old_format=False)
+        return super().trash_list(context)
+
     def trash_remove(self, context, *args):
+        if fault == "purged":
+            super().trash_remove(context, image_id, True)
         if fault == "full":
             raise rbd.NoSpace("no space", errno=28)
         return super().trash_remove(context, *args)
@@ -84,7 +98,7 @@ class Faulty(rbd.RBD):
         return super().trash_restore(context, *args)
 
 class Library:
-    RBD, Error = Faulty, rbd.Error
+    RBD, Error, ImageNotFound = Faulty, rbd.Error, rbd.ImageNotFound
 
 trash.rbd = Library
 try:
@@ -117,6 +131,26 @@ def test_one_that_takes_the_name_in_the_last_moment_comes_back(spec, worker_remo
     assert (identity_of(rbd_cli, f"{spec}-old"), trashed(rbd_cli, spec)) == (identity, [])
 
 
+@pytest.mark.parametrize("fault", ["trashed", "trashed before"])
+def test_another_who_moves_it_to_the_trash_meanwhile(fault, spec, worker_removes, rbd_cli):
+    """And makes a new one of that name, which stays or is told."""
+    rbd_cli("create", spec, "--size", "8M")
+    identity, said = worker_removes(fault)
+    if fault == "trashed before":
+        assert said == f"ImageReplaced somebody else has just moved the image (id {identity}) to the trash"
+        assert rbd_cli.json("info", spec)["size"] == 1 << 20 and trashed(rbd_cli, spec) == [identity]
+        return
+    assert said.startswith("ImageReplaced others (ids ") and identity in said
+    there = trashed(rbd_cli, spec)
+    assert len(there) == 2 and all(one in said for one in there)  # both are whole
+
+
+def test_one_that_somebody_purges_is_gone(spec, worker_removes, rbd_cli):
+    rbd_cli("create", spec, "--size", "8M")
+    assert worker_removes("purged")[1] == ""
+    assert trashed(rbd_cli, spec) == []
+
+
 def test_data_that_cannot_be_removed(spec, worker_removes, states, rbd_cli):
     rbd_cli("create", spec, "--size", "8M")
     identity, said = worker_removes("full")
@@ -124,7 +158,9 @@ def test_data_that_cannot_be_removed(spec, worker_removes, states, rbd_cli):
     assert f"the image lies in the trash (id {identity}), and a part of its data may be gone; 'rbd trash rm' by that id" in said
     assert trashed(rbd_cli, spec) == [identity]
     ran = states.rbd_image.absent(spec, trash=False)  # the next run does not pass it over in silence
-    assert ran.result is True and f"In the trash lies still an image of that name (id {identity})." in ran.comment
+    pool = spec.partition("/")[0]
+    assert ran.result is True
+    assert f"In the trash lies still an image of that name (id {identity}); 'rbd trash rm {pool}/ID' ends a removal" in ran.comment
 
 
 def test_one_that_is_in_use_by_then_stays(spec, ceph, held, rbd_cli):

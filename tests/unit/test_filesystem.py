@@ -129,6 +129,9 @@ def test_refused(have, want, text):
         (-599, -3600, [], False),
         (-602, -602, [], True),  # the kernel's rbd does not note when an image was written
         (-5, 700, [], True),  # a host whose clock is behind
+        (50, 50, [], False),
+        (90, -5, [], True),  # a mark from the future
+        (-5, -5, [{"type": "group"}], True),
         (-5, -5, [{"type": "trash"}], False),
         (-5, -5, [{"type": "user"}], True),
     ],

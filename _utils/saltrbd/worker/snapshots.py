@@ -1,7 +1,7 @@
 """Operations on snapshots."""
 
 import rbd
-from session import WorkerError
+from session import WorkerError, describe
 
 
 def snapshot_create(session, report, pool, namespace, image, snapshot, protect=False):
@@ -11,9 +11,22 @@ def snapshot_create(session, report, pool, namespace, image, snapshot, protect=F
             handle.create_snap(snapshot)
         except rbd.ImageExists:
             raise WorkerError("SnapshotExists", "the snapshot exists already")
-        if protect:
-            handle.protect_snap(snapshot)
-        return {"id": handle.snap_get_id(snapshot)}
+        try:
+            if protect:
+                handle.protect_snap(snapshot)
+            return {"id": handle.snap_get_id(snapshot)}
+        except rbd.Error as error:
+            _take_back(handle, snapshot, error)
+            raise
+
+
+def _take_back(handle, snapshot, error):
+    """Nobody is told its id, so nobody could take it back later."""
+    try:
+        handle.remove_snap(snapshot)
+    except rbd.Error:
+        name, message, facts = describe(error)
+        raise WorkerError(name, "{}; the snapshot was made and is left there, remove it".format(message.rstrip(".")), **facts)
 
 
 def snapshot_undo(session, report, pool, namespace, image, snapshot, snapshot_id):

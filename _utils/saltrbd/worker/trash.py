@@ -36,13 +36,18 @@ def move(session, pool, namespace, image, image_id, delay=0):
         raise _replaced(found, image_id)
     context = session.ioctx(pool, namespace)
     before = _ids(context)
+    if image_id in before:
+        raise WorkerError("ImageReplaced", "somebody else has just moved the image (id {}) to the trash".format(image_id))
     rbd.RBD().trash_move(context, image, delay)
-    gone = _ids(context)
-    if image_id in gone:
+    try:
+        others = [key for key, name in _ids(context).items() if name == image and key not in before]
+    except (rbd.Error, rados.Error) as error:
+        raise _left(error, image_id, " or another one of that name does")
+    if others in ([image_id], []):  # or it was purged from there already
         return
-    others = [key for key, name in gone.items() if name == image and key not in before]
-    if len(others) != 1:  # two at once in this moment: nobody can tell which is whose
-        raise WorkerError("ImageReplaced", "the image (id {}) was taken from under that name; look into the trash".format(image_id))
+    if len(others) > 1:  # two at once in this moment: nobody can tell which is whose
+        text = "others (ids {}) came under that name and to the trash together with it; bring back what is needed (rbd trash restore)"
+        raise WorkerError("ImageReplaced", text.format(", ".join(sorted(others))))
     try:
         rbd.RBD().trash_restore(context, others[0], image)
     except (rbd.Error, rados.Error) as error:
@@ -69,8 +74,10 @@ def image_remove(session, report, pool, namespace, image, image_id, snapshot="")
     move(session, pool, namespace, image, image_id)
     try:
         rbd.RBD().trash_remove(context, image_id, True, lambda done, total: report(done / max(total, 1)))
+    except rbd.ImageNotFound:
+        return  # somebody purged the trash
     except (rbd.Error, rados.Error) as error:
-        if error.errno in _IN_THE_WAY:
+        if getattr(error, "errno", None) in _IN_THE_WAY:
             _bring_back(context, image, image_id, error)
             raise
         raise _left(error, image_id, ", and a part of its data may be gone; 'rbd trash rm' by that id ends the removal")
