@@ -9,7 +9,7 @@ back by ``unmap``. After a crash the lock is taken over when that is safe: by th
 another host once the dead one's watch is gone (30 s) and its address is blocklisted.
 """
 
-from saltrbd import client, device, device_find, device_users, owner, settings, spec
+from saltrbd import client, device, device_find, device_users, luks, owner, settings, spec
 from saltrbd import fence as fencing
 from saltrbd import users as using
 from saltrbd.errors import NotMapped, Refused
@@ -35,13 +35,14 @@ def _shown(mapping):
         "device": mapping.device,
         "driver": mapping.driver,
         "read_only": mapping.read_only,
+        "encryption": mapping.encryption,
         "link": device.link_path(mapping.fsid, mapping.spec),
         "pid": mapping.pid,
         "fault": mapping.fault,
     }
 
 
-def map_(name, driver=None, read_only=False, exclusive=True, options=None, persist=None):
+def map_(name, driver=None, read_only=False, exclusive=True, options=None, persist=None, encryption=None):
     """
     Map an image or snapshot and return its device, driver, read_only and link. One that is mapped already stays as it is.
 
@@ -60,9 +61,13 @@ def map_(name, driver=None, read_only=False, exclusive=True, options=None, persi
     persist
         True: systemd maps it at boot, before and without Salt, by the unit ``rbd-volume@POOL:IMAGE:HASH.service``. False: it does not any
         more. None leaves that as it is.
+    encryption
+        A mapping of ``format`` (luks1, luks2) and ``pillar``, the place of the passphrase in the pillar: the device shows what lies
+        behind the image's LUKS header. The passphrase is not kept on this host, so ``persist`` cannot be True.
 
     Raises ImageNotFound, SnapshotNotFound; Busy, naming who has the image by host and address; NotSupported where no driver can map it;
-    Refused where it is mapped otherwise; StaleMapping; CommandFailed; CommandTimeout after ``rbd:timeout`` seconds.
+    Refused where it is mapped otherwise, or carries no such LUKS header; WrongPassphrase; StaleMapping;
+    CommandFailed; CommandTimeout after ``rbd:timeout`` seconds.
 
     CLI Example:
 
@@ -72,7 +77,9 @@ def map_(name, driver=None, read_only=False, exclusive=True, options=None, persi
         salt '*' rbd_device.map rbd/rbd0001@snap1 driver=fuse
     """
     ceph = _ceph()
-    return _shown(device.map_image(ceph, _spec(name, ceph), driver, read_only, exclusive, options, persist))
+    return _shown(
+        device.map_image(ceph, _spec(name, ceph), driver, read_only, exclusive, options, persist, key=luks.key(encryption, __pillar__))
+    )
 
 
 def unmap(name):
@@ -94,7 +101,8 @@ def unmap(name):
 
 def list_():
     """
-    Return what this host has mapped of the cluster: {"pool/image@snap": {"device", "driver", "read_only", "link", "pid", "fault"}}.
+    Return what this host has mapped of the cluster: {"pool/image@snap": {"device", "driver", "read_only", "encryption", "link",
+    "pid", "fault"}}.
 
     ``fault`` is None, or why a device is of no use: its daemon is dead, or its image was removed since, or that the Ceph user may not
     read the image, so that nothing more is known of it.

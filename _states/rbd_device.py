@@ -15,7 +15,7 @@ The device number may change from boot to boot. fstab and others name the link
 ``/run/rbd-volumes/FSID/POOL/[NAMESPACE@/]IMAGE[@SNAPSHOT]``, which is there while the image is mapped.
 """
 
-from saltrbd import client, converge, device_plan, facts, fence, kernel, settings, spec, users
+from saltrbd import client, converge, device_plan, facts, fence, kernel, luks, settings, spec, users
 from saltrbd.device_find import facts_of
 
 __virtualname__ = "rbd_device"
@@ -27,7 +27,7 @@ def __virtual__():
     return __virtualname__
 
 
-def mapped(name, driver=None, read_only=False, exclusive=True, options=None, persist=True):
+def mapped(name, driver=None, read_only=False, exclusive=True, options=None, persist=True, encryption=None):
     """
     Make the image or snapshot be a block device of this host.
 
@@ -45,10 +45,15 @@ def mapped(name, driver=None, read_only=False, exclusive=True, options=None, per
     persist
         True: systemd maps it again at every boot, before and without Salt, by the unit ``rbd-volume@POOL:IMAGE:HASH.service``, which
         waits up to five minutes for the cluster. False: only Salt maps it. Where systemd is not process 1 nothing does.
+    encryption
+        A mapping of ``format`` (luks1, luks2; luks2 where none is given) and ``pillar``, the place of the passphrase in the pillar (text
+        with colons, or a list of keys): the device shows what lies behind the image's LUKS header (``rbd_encryption.formatted``; a clone
+        has its parent's). The passphrase is not kept on this host, so that nothing maps it at boot: ``persist`` must be False.
 
     An image that is mapped by another driver, read-only instead of writable, or not exclusively is refused: declare ``unmapped`` first. An
     image that another host has mapped, or that anybody uses, is refused with host and address. A device whose daemon died
-    is mapped again. Ceph's features that the kernel cannot map are refused for krbd, with the command that helps.
+    is mapped again. A wrong passphrase is found by the dry run too. Ceph's features that the kernel cannot map are refused
+    for krbd, with the command that helps.
 
     .. code-block:: yaml
 
@@ -61,7 +66,8 @@ def mapped(name, driver=None, read_only=False, exclusive=True, options=None, per
 
     def look(known):
         ceph, wanted = _where(name)
-        want = device_plan.desired(ceph.settings, wanted, driver, read_only, exclusive, options, persist)
+        key = luks.key(encryption, __pillar__)
+        want = device_plan.desired(ceph.settings, wanted, driver, read_only, exclusive, options, persist, key)
         now = facts_of(ceph.batch([("image_info", wanted.head.where())])[0])
         image = facts.images(lambda names, **more: {names[0]: now}, known, [wanted.head])[wanted.head]
         if image and not now:

@@ -28,6 +28,9 @@ CALLS = {
     "image_space": Call("measuring the space that the image and its snapshots take", False, True),
     "image_blank": Call("proving that the image is blank", False, True),
     "image_read": Call("reading from the image", False, False),
+    # Making the key of a passphrase is slow on purpose: a second or two, and far more on a busy host.
+    "image_unlock": Call("opening the LUKS header of the image", False, True),
+    "image_encrypt": Call("encrypting the image", True, True),
     "image_create": Call("creating the image", True, False),
     "image_resize": Call("resizing the image", True, True),
     "image_features": Call("changing the features of the image", True, False),

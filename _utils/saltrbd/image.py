@@ -131,15 +131,15 @@ def check_delay(value, trash=True):
     return 0 if value is None else duration.parse(value)
 
 
-def plan_present(spec, current, want, allow_shrink=False, restore=None, trashed=(), defaults=None):
+def plan_present(spec, current, want, allow_shrink=False, restore=None, trashed=(), defaults=None, encryption=None):
     """Return the :class:`Plan` that makes the image as declared.
 
     ``current``: the image's facts, None where it is absent; ``trashed``: the trash's entries of this name, each with
     the ``facts`` of its image; ``restore``: None, True, False or an id; ``defaults``: the cluster's facts, for what is
-    not declared.
+    not declared; ``encryption``: the argument of that name, for a shrink.
     """
     if current is not None:
-        return plan_drift(spec, current, want, allow_shrink)
+        return plan_drift(spec, current, want, allow_shrink, encryption)
     if restore is not False and (trashed or isinstance(restore, str)):
         return plan_restore(spec, restore, trashed, lambda facts: plan_drift(spec, facts, want, allow_shrink))
     if want["size"] is None:
@@ -266,7 +266,7 @@ def plan_restore(spec, restore, trashed, drift_from):
     return Plan(steps=steps, changes={str(spec): fields}, planned=planned)
 
 
-def plan_drift(spec, current, want, allow_shrink=False):
+def plan_drift(spec, current, want, allow_shrink=False, encryption=None):
     """Return the :class:`Plan` that brings an image that exists to what is declared."""
     name, fields, steps, refused, facts = str(spec), {}, [], [], dict(current)
     for key in LAYOUT:
@@ -284,7 +284,9 @@ def plan_drift(spec, current, want, allow_shrink=False):
                 "{}: it has {}, and shrinking it to {} would cut off data. Declare allow_shrink: True to do it.".format(spec, old, new)
             )
         fields["size"] = change(old, new)
-        steps.append(("rbd_image.resize", {"name": name, "size": want["size"], "allow_shrink": want["size"] < current["size"]}))
+        shrinks = want["size"] < current["size"]
+        arguments = {"name": name, "size": want["size"], "allow_shrink": shrinks}
+        steps.append(("rbd_image.resize", dict(arguments, encryption=encryption) if shrinks and encryption else arguments))
         facts["size"] = want["size"]
     for key in ("metadata", "config"):
         put = {item: value for item, value in (want[key] or {}).items() if value is not None and current[key].get(item) != value}

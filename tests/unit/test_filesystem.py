@@ -151,7 +151,7 @@ MADE_EXT4 = {"fs_type": "ext4", "label": "d", "size": 512 << 20}
 
 def expect(name, known, there=None):
     there = there or {}
-    return filesystem.expected(specs.parse(name), known, lambda spec, image_id: there.get(image_id or str(spec)))
+    return filesystem.expected(specs.parse(name), known, lambda spec, image_id, encryption: there.get(image_id or str(spec)))
 
 
 def test_without_a_dry_run_the_facts_are_those_of_now():
