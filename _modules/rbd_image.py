@@ -213,8 +213,8 @@ def resize(name, size, allow_shrink=False, encryption=None):
     """
     image.flag(allow_shrink, "allow_shrink")
     ceph, wanted, number, key = _ceph(), _spec(name), image.size.parse(size), luks.key(encryption, __pillar__)
-    there = info(name, users=True)
-    with hostlock.hold(ceph, there["id"]):
+    with hostlock.hold(ceph, info(name)["id"]):
+        there = info(name, users=True)
         if allow_shrink and number < there["size"]:
             refused = shrink.refusals(wanted, number, filesystem.look(ceph, wanted, check=False, wait=False, key=key), there)
             if refused:

@@ -15,12 +15,10 @@ is written. With that UUID the header counts as part of a blank image, and a fil
 import time
 import uuid
 
-from saltrbd import device_find, errors, hostlock, luks, owner, signature
+from saltrbd import device_find, errors, hostlock, killed, luks, owner, signature
 from saltrbd.converge import Plan, change
 from saltrbd.size import show
 
-# Data without a header counts as what a cut-off format wrote for so long only.
-_SECONDS = 600
 # What is written is of no use without room for data behind it; librbd would take any image that holds the header.
 _LEAST = 1 << 20
 
@@ -48,7 +46,7 @@ def look(ceph, spec, image_id=None):
         found = signature.probe_image(ceph, spec, image["size"], image_id)[0]
         facts["signature"] = found and found.text
     facts["begun"] = _is_begun(ceph, spec, image, mark, facts, image_id)
-    told = ceph.call("image_blank", spec, image_id=image_id, start=_behind(mark.format, image) if facts["begun"] else 0)
+    told = ceph.call("image_blank", spec, image_id=image_id, start=_behind(mark.format, facts) if facts["begun"] else 0)
     facts["not_blank"] = _why_not(facts, told)
     if not image_id and not mapping:
         facts["user"] = owner.look(ceph, spec, image["id"], "").refusal
@@ -60,18 +58,19 @@ def nothing():
     return dict.fromkeys(("format", "uuid", "offset", "signature"))
 
 
-def _behind(kind, image):
-    """Where the header of a cut-off format ends, at most: librbd does not begin the data before."""
-    return min(luks.offset_for(kind, image["object_size"]), image["size"])
+def _behind(kind, facts):
+    """Where the header of a cut-off format ends, at most: librbd does not begin the data before, nor does the header that is there."""
+    ends = [luks.offset_for(kind, facts["object_size"]), facts["size"]]
+    return min(ends if facts["offset"] is None else [*ends, facts["offset"]])
 
 
 def _is_begun(ceph, spec, image, mark, facts, image_id):
     """Tell whether the content is what a cut-off format left: nothing behind its header, and no sign of another's data in it."""
     if mark is None or mark.uuid:
         return False
-    if facts["format"] is None and (facts["signature"] or max(image["modified"], int(time.time())) > mark.time + _SECONDS):
+    if facts["format"] is None and (facts["signature"] or killed.is_late(image, mark.time)):
         return False  # there is data without a header, and nothing tells whose it is
-    told = ceph.call("image_blank", spec, image_id=image_id, start=_behind(mark.format, image))
+    told = ceph.call("image_blank", spec, image_id=image_id, start=_behind(mark.format, facts))
     return told["first_used"] is None
 
 

@@ -10,19 +10,12 @@ The decision of ``rbd_filesystem.formatted``, in :func:`plan`:
     nothing           proven blank        make it : refuse
 """
 
-import time
-
-from saltrbd import blank, device_find, errors, fscheck, loop, luks, mkfs, proc, signature, superblock, xfs_uuid
+from saltrbd import blank, device_find, errors, fscheck, killed, loop, luks, mkfs, proc, signature, superblock, xfs_uuid
 from saltrbd.converge import Plan, change
 from saltrbd.size import show
 from saltrbd.spec import Spec
 
 MIN_XFS = 300 << 20  # mkfs.xfs makes none below since xfsprogs 5.19
-# Without a signature nothing tells what a killed mkfs has written from what somebody wrote to the device since, and the kernel's
-# rbd does not note when an image was written. So it counts as that mkfs's for so long only.
-MKFS_SECONDS = 600
-# A mark from later than now was made by a host whose clock says nothing about when that was.
-CLOCKS_APART = 60
 LATE = " It may be what a killed mkfs.{} left: too long ago, or before a snapshot, to be sure of it."
 REPLAY = "Its journal waits to be replayed, as after a crash or in a snapshot of a mounted filesystem; the next mount does that."
 
@@ -50,7 +43,7 @@ def look(ceph, spec, check=True, image_id=None, wait=True, key=None):
     facts.update(image=str(spec), image_id=image["id"], parent=image["parent"])
     facts["renewed"] = xfs_uuid.is_renewed(image)
     facts["mark"] = None if spec.snapshot else _plain(mkfs.mark_of(image))
-    facts["late"] = bool(facts["mark"]) and _is_late(image, facts["mark"]["time"])
+    facts["late"] = bool(facts["mark"]) and killed.is_late(image, facts["mark"]["time"])
     if mapping is None:
         _through_librbd(ceph, spec, facts, image_id, key)
         return facts
@@ -64,13 +57,6 @@ def look(ceph, spec, check=True, image_id=None, wait=True, key=None):
         return facts
     _unmounted(ceph, mapping, facts, check)
     return facts
-
-
-def _is_late(image, began):
-    """Tell whether data without a signature may be another's than that of the mkfs that ``began`` then (Unix time)."""
-    now = int(time.time())
-    rolled_back = any(item["type"] in ("user", "group") for item in image["snapshots"])  # or may be: the mark outlives that
-    return rolled_back or max(image["modified"], now) > began + MKFS_SECONDS or began > now + CLOCKS_APART
 
 
 def _size(spec, image):

@@ -1,7 +1,9 @@
 """Encrypting an image, opening it, shrinking it: the decisions as tables."""
 
+import time
+
 import pytest
-from saltrbd import device_nbd, device_plan, dmcrypt, encryption, errors, luks, settings, shrink, tree, unlock, volumes
+from saltrbd import device_find, device_nbd, device_plan, dmcrypt, encryption, errors, luks, settings, shrink, tree, unlock, volumes
 from saltrbd.luks import Key, Wanted
 from saltrbd.mapping import Mapping
 from saltrbd.run import Result
@@ -234,3 +236,47 @@ def test_nothing_encrypted_is_mapped_at_boot():
     ):
         with pytest.raises(errors.InvalidPillar, match="persist cannot be True with encryption"):
             volumes.read(section, CHOSEN)
+
+
+@pytest.mark.parametrize("opened", ["", "luks1"])
+def test_a_device_that_was_opened_otherwise_is_another_one(monkeypatch, opened):
+    mapping = Mapping(P, "/dev/nbd0", "nbd", False, 9, "F", "abc", encryption="luks2")
+    monkeypatch.setattr(device_find, "on_host", lambda: [mapping])
+    assert device_find.is_there(mapping)
+    monkeypatch.setattr(device_find, "on_host", lambda: [mapping._replace(encryption=opened)])
+    assert not device_find.is_there(mapping)
+
+
+class Cluster:
+    """What librbd knows: data from byte ``first`` on, 4 MiB of it."""
+
+    def __init__(self, first):
+        self._end = first + 4 * M
+
+    def call(self, operation, spec, image_id, start):
+        assert operation == "image_blank"
+        return {"first_used": start if start < self._end else None}
+
+
+@pytest.mark.parametrize(
+    ("header", "offset", "began", "snapshots", "first", "begun"),
+    [
+        (None, None, 0, [], 0, True),
+        (None, None, 0, [], 16 * M, False),
+        (None, None, -700, [], 0, False),
+        # A rollback leaves the mark, and the snapshot's data may be anybody's.
+        (None, None, 0, [{"type": "user"}], 0, False),
+        # A clock that was ahead.
+        (None, None, 700, [], 0, False),
+        ("luks2", 16 * M, -700, [{"type": "user"}], 0, True),
+        # A header whose data begins before that of the format that was cut off.
+        ("luks1", 4 * M, 0, [], 8 * M, False),
+        ("luks1", 4 * M, 0, [], 0, True),
+    ],
+)
+def test_what_a_cut_off_format_left(header, offset, began, snapshots, first, begun):
+    now = int(time.time())
+    there = facts(format=header, offset=offset)
+    image = {**there, "id": "abc", "modified": now, "snapshots": snapshots}
+    mark = luks.mark_of({**image, "metadata": {luks.MARK: luks.mark_text("abc", "luks2", "", now + began)}})
+    assert encryption._is_begun(Cluster(first), P, image, mark, there, None) is begun

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from saltrbd import errors, filesystem, fscheck, mkfs, settings, signature, superblock
+from saltrbd import errors, filesystem, fscheck, killed, mkfs, settings, signature, superblock
 from saltrbd import spec as specs
 from saltrbd.mkfs_options import desired
 
@@ -138,7 +138,7 @@ def test_refused(have, want, text):
 )
 def test_how_long_data_counts_as_that_of_a_killed_mkfs(began, modified, snapshots, late):
     now = int(time.time())
-    assert filesystem._is_late({"modified": now + modified, "snapshots": snapshots}, now + began) is late
+    assert killed.is_late({"modified": now + modified, "snapshots": snapshots}, now + began) is late
 
 
 def image(size=512 << 20, parent=None, identity=None):
