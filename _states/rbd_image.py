@@ -105,8 +105,9 @@ def present(
 def _too_small(wanted, size, encryption, known):
     """Why an image may not shrink; nothing is known of one that a dry run only plans."""
     name = str(wanted)
-    there = __salt__["rbd_image.info"]([name], users=True)[name]
-    if there is None:
+    now = __salt__["rbd_image.info"]([name], users=True)[name]
+    there = facts.images(lambda names, **more: {names[0]: now}, known, [wanted])[wanted]
+    if now is None or there["id"] != now["id"]:
         return []
     content = __salt__["rbd_filesystem.info"](name, check=False, encryption=encryption)
     return shrink.refusals(wanted, size, content, there, known.get(("device", name), 0) is None)

@@ -9,6 +9,8 @@ from saltrbd.run import run, which
 
 # ``device`` is /dev/dm-N: the kernel's name, under which sysfs knows it.
 Layer = namedtuple("Layer", "device name format")
+# How the names of ours begin below /dev/mapper. What somebody opened by hand on a device is a user of it.
+_PREFIX = "rbd-volume-"
 
 
 def lacking():
@@ -19,12 +21,12 @@ def lacking():
 
 
 def above(device, sysfs="/sys"):
-    """Return the :class:`Layer` that lies on a device, None where there is none of LUKS."""
+    """Return the :class:`Layer` of LUKS that :func:`open_` put on a device, None where there is none."""
     for holder in sorted(glob.glob("{}/class/block/{}/holders/dm-*".format(sysfs, glob.escape(os.path.basename(device))))):
         # CRYPT-LUKS2-UUID-NAME
-        words = _read(os.path.join(holder, "dm/uuid")).split("-")
-        if words[0] == "CRYPT" and len(words) > 1 and words[1] in ("LUKS1", "LUKS2"):
-            return Layer("/dev/" + os.path.basename(holder), _read(os.path.join(holder, "dm/name")), words[1].lower())
+        words, name = _read(os.path.join(holder, "dm/uuid")).split("-"), _read(os.path.join(holder, "dm/name"))
+        if words[0] == "CRYPT" and len(words) > 1 and words[1] in ("LUKS1", "LUKS2") and name.startswith(_PREFIX):
+            return Layer("/dev/" + os.path.basename(holder), name, words[1].lower())
     return None
 
 
@@ -38,7 +40,7 @@ def _read(path):
 
 def name_of(wanted):
     """Return the name below /dev/mapper for what is mapped (``device.Wanted``)."""
-    return "rbd-volume-{}.{}.{}".format(wanted.fsid, wanted.image_id, wanted.snapshot_id or 0)
+    return _PREFIX + "{}.{}.{}".format(wanted.fsid, wanted.image_id, wanted.snapshot_id or 0)
 
 
 def open_(device, key, name, read_only, limit):

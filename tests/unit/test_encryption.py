@@ -133,17 +133,18 @@ def test_the_offset_of_a_mapping():
 
 
 def test_dm_crypt_is_found_in_sysfs(tmp_path):
-    for raw, layer, identity in (
-        ("rbd0", "dm-3", "CRYPT-LUKS2-f3d6-rbd-volume-x"),
-        ("rbd1", "dm-4", "LVM-abc"),
-        ("rbd3", "dm-5", "CRYPT-PLAIN-x"),
+    for raw, layer, identity, name in (
+        ("rbd0", "dm-3", "CRYPT-LUKS2-f3d6-rbd-volume-x", "rbd-volume-x"),
+        ("rbd1", "dm-4", "LVM-abc", "rbd-volume-x"),
+        ("rbd3", "dm-5", "CRYPT-PLAIN-x", "rbd-volume-x"),
+        ("rbd4", "dm-6", "CRYPT-LUKS2-f3d7-backup", "backup"),  # by hand
     ):
         folder = tmp_path / "class/block" / raw / "holders" / layer / "dm"
         folder.mkdir(parents=True)
         (folder / "uuid").write_text(identity + "\n")
-        (folder / "name").write_text("rbd-volume-x\n")
+        (folder / "name").write_text(name + "\n")
     assert dmcrypt.above("/dev/rbd0", str(tmp_path)) == ("/dev/dm-3", "rbd-volume-x", "luks2")
-    assert [dmcrypt.above(path, str(tmp_path)) for path in ("/dev/rbd1", "/dev/rbd2", "/dev/rbd3")] == [None] * 3
+    assert [dmcrypt.above(path, str(tmp_path)) for path in ("/dev/rbd1", "/dev/rbd2", "/dev/rbd3", "/dev/rbd4")] == [None] * 4
 
 
 def test_the_passphrase_goes_to_cryptsetup_by_stdin(monkeypatch):
