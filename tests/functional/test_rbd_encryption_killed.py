@@ -56,6 +56,11 @@ def test_data_is_never_taken_for_what_a_kill_left(states, modules, encrypted, dr
     mark = modules.rbd_image.info(other)["metadata"][MARK]
     rbd_cli("image-meta", "set", other, MARK, mark.replace('"time": ', '"time": 1, "was": '))
     assert "librbd knows of data in it, first at byte" in refused(states.rbd_encryption.formatted, other, encryption=key())
+    # With a snapshot: the image may have been rolled back since, and the mark stays.
+    third = encrypted(f"{spec}c", uuid_in_mark=False)
+    drop(third, [0])
+    rbd_cli("snap", "create", "--no-progress", f"{third}@s")
+    assert "librbd knows of data in it, first at byte" in refused(states.rbd_encryption.formatted, third, encryption=key())
 
 
 def marked(rbd_cli, spec):
