@@ -150,7 +150,7 @@ def test_an_unreadable_device(states, modules, mapped, digest):
     assert digest(spec) == hashlib.sha256(bytes(64 * MB)).hexdigest()
 
 
-def test_a_device_that_cannot_be_read_is_not_blank(states, mapped, ceph):
+def test_a_device_that_cannot_be_read_is_not_blank(states, mapped, ceph, monkeypatch):
     """The proof itself, on a device that answers with errors: blkid finds nothing there."""
     spec, device = mapped()
     mapping = device_find.mapped(ceph, specs.parse(spec))
@@ -158,6 +158,10 @@ def test_a_device_that_cannot_be_read_is_not_blank(states, mapped, ceph):
     while device_find.find(ceph, specs.parse(spec)).fault is None:
         time.sleep(0.1)
     assert subprocess.run([shutil.which("blkid", path=TOOLS), "-p", device], check=False, capture_output=True).returncode == 2
+    with pytest.raises(errors.NotBlank, match="does not serve that image any more"):
+        blank.prove(ceph, mapping)
+    # A fake: as if the daemon had died only after that look.
+    monkeypatch.setattr(blank, "prove_there", lambda mapping: None)
     with pytest.raises(errors.NotBlank, match="Input/output error"):
         blank.prove(ceph, mapping)
 
