@@ -1,5 +1,6 @@
 """The unit that maps an image at boot: its name, its record, what a state would change."""
 
+import os
 import sys
 
 import pytest
@@ -153,6 +154,14 @@ def test_the_program_is_mended_by_one_state_of_a_run(etc):
     (etc / "program/saltrbd/spec.py").write_text("of another version")
     assert device_plan.look_boot(Ceph, SPEC, WANT, IMAGE)[0] is not None
     assert device_plan.look_boot(Ceph, SPEC, WANT, IMAGE, {device_plan.PROGRAM: {}})[0] is None
+
+
+def test_a_copy_of_another_time_is_the_same_program(etc):
+    """Salt gives what it syncs a new time, whatever is in it."""
+    written(etc)
+    os.utime(etc / "program/saltrbd/spec.py", (1, 1))
+    assert boot.program_is_right()
+    assert device_plan.look_boot(Ceph, SPEC, WANT, IMAGE)[0] is None
 
 
 def test_the_last_record_takes_all_along(etc):
