@@ -363,11 +363,8 @@ def trashed(name):
     """
     where = _spec(name)
     entries = [item for item in trash_list(where.pool, where.namespace) if item["name"] == where.image]
-    ask = [dict(where.where(), image_id=item["id"], children="formats", users=True) for item in entries]
-    facts = _ceph().batch([("image_info", item) for item in ask])
     # What a removal has begun with cannot be brought back; rbd_image.purge ends it.
-    found = [(item, outcome) for item, outcome in zip(entries, facts) if not isinstance(outcome.error, ImageNotFound)]
-    return [dict(item, facts=outcome.get()) for item, outcome in found]
+    return [entry for entry in purges.with_facts(_ceph(), where.where(), entries) if entry["facts"]]
 
 
 def restore(name, image_id):

@@ -108,10 +108,8 @@ def _runs(version, parts, rest):
         # A part beside files of it says where they are, not that all of it shall run.
         narrowed = {word.split("/")[1] for word in named}
         return [(version or prepare.SALT, [TESTS / part for part in parts if part not in narrowed])]
-    apart, default = (
-        [TESTS / APART / name for name in APART_ALWAYS],
-        [TESTS / part for part in ("unit", "functional", "integration") if part in _folders()],
-    )
+    apart = [TESTS / APART / name for name in APART_ALWAYS]
+    default = [TESTS / part for part in ("unit", "functional", "integration") if part in _folders()]
     if version:
         return [(version, apart), (version, default)]
     return [(prepare.OTHER_SALT, _on_both()), (prepare.SALT, apart), (prepare.SALT, default)]

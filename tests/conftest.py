@@ -6,6 +6,7 @@ import os
 import sys
 import uuid
 from collections import namedtuple
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,14 +43,26 @@ def cluster():
     return Cluster(**{key: known[key] for key in Cluster._fields})
 
 
-@pytest.fixture
-def private_cluster(tmp_path_factory):
-    """A whole cluster for one test that stops or kills parts of it."""
-    folder = tmp_path_factory.mktemp("ceph")
+@contextmanager
+def _another_cluster(folder):
     known = lab_cluster.start(folder)
     yield Cluster(**{key: known[key] for key in Cluster._fields})
     problems = lab_cleanup.clear(folder)
     assert not problems, problems
+
+
+@pytest.fixture
+def private_cluster(tmp_path_factory):
+    """A whole cluster for one test that stops or kills parts of it."""
+    with _another_cluster(tmp_path_factory.mktemp("ceph")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A cluster of one file's own, whose daemons are stopped and killed."""
+    with _another_cluster(tmp_path_factory.mktemp("ceph")) as found:
+        yield found
 
 
 class RbdCommand:

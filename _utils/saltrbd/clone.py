@@ -160,10 +160,7 @@ def plan_flattened(spec, current):
     changes = {str(spec): {"parent": change(str(parent), None)}}
     # librbd carries it out where the image is open; krbd cannot, and a mapping that is exclusive does not lend its lock.
     blocked = ["{client} has it mapped by krbd, exclusively".format(**item) for item in current["locks"] if item.get("driver") == "krbd"]
-    if "migrating" in current["features"]:
-        blocked.append("its migration")
-    if "non-primary" in current["features"]:
-        blocked.append("its mirroring: the primary image lies in another cluster")
+    blocked += images.bound(current)
     if blocked:
         return Plan(changes=changes, refusals=["{} is not flattened. In the way are: {}.".format(spec, "; ".join(blocked))])
     notes = []

@@ -136,17 +136,14 @@ def look_boot(ceph, spec, want, image, known=()):
 
 def _parents(ceph, image, known):
     """Return [(spec, features)] of the image's parents, those in the trash too: by their ids, since another image may have the name."""
-    found = []
+    found, known = [], dict(known)
     while image and image["parent"] and len(found) <= kernel.MAX_PARENTS:
         parent = image["parent"]
         spec = Spec(parent["pool"], parent["namespace"], parent["image"], "")
-        planned = dict(known).get(("image", str(spec)))
-        if planned and planned["id"] == parent["id"]:
-            image = planned
-        elif parent["id"]:
+        image = known.get(("image", str(spec)))
+        if not image or image["id"] != parent["id"]:
+            # Without an id an earlier state of a dry run clones it from an image that is there: that one is found by its name.
             image = facts_of(ceph.batch([("image_info", dict(spec.where(), image_id=parent["id"]))])[0])
-        else:  # an earlier state of a dry run clones it from an image that is there
-            image = facts_of(ceph.batch([("image_info", spec.where())])[0])
         if image:
             found.append((spec, image["features"]))
     return tuple(found)

@@ -120,7 +120,7 @@ def trashed(entries, known, spec):
 def trash(entries, known, place):
     """Return the trash's entries of a place, as this dry run would leave them. ``place`` is a spec without an image.
 
-    ``entries`` are from ``rbd_image.trash_list``, with facts.
+    ``entries`` are from ``rbd_image.trash_list``, with facts or without.
     """
     restored = {facts["id"] for (kind, _), facts in known.items() if kind == "image" and facts and facts["id"]}
     found = [entry for entry in entries if entry["id"] not in restored]
@@ -131,7 +131,7 @@ def trash(entries, known, place):
 
 
 def _trashed(entry, known, place):
-    if not entry["facts"]:
+    if not entry.get("facts"):
         return entry
     spec = place._replace(image=entry["name"])
     snapshots = [_snapshot(spec, item, known) for item in entry["facts"]["snapshots"]]

@@ -371,6 +371,12 @@ def users(current):
     return found + ["the lock '{cookie}' held by {client} at {address}".format(**item) for item in current["locks"]]
 
 
+def bound(current):
+    """Return what else has its hand on the content of the image with these facts, as words."""
+    words = {"migrating": "its migration", "non-primary": "its mirroring: the primary image lies in another cluster"}
+    return [word for feature, word in words.items() if feature in current["features"]]
+
+
 def _snapshot_in_the_way(spec, item):
     if item["type"] == "trash":
         return "the snapshot {}@{} in Ceph's trash for snapshots".format(spec, item["original_name"])

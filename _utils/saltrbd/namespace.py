@@ -1,6 +1,6 @@
 """Namespaces of a pool as desired state."""
 
-from saltrbd import purge
+from saltrbd import facts, purge
 from saltrbd import spec as specs
 from saltrbd.converge import Plan, change
 
@@ -35,14 +35,8 @@ def expected(content, known, place):
     content = known.get(("namespace", str(place)), content)
     if content is None:
         return None
-    images, trash = set(content["images"]), list(content["trash"])
-    back = {facts["id"] for (kind, _), facts in known.items() if kind == "image" and facts and facts["id"]}
-    trash = [entry for entry in trash if entry["id"] not in back and not purge.purged(known, place, entry)]
-    for (kind, name), facts in known.items():
-        if kind not in ("image", "trash") or specs.parse(name)._replace(image="") != place:
-            continue
-        if kind == "image":
-            (images.add if facts else images.discard)(specs.parse(name).image)
-        elif facts and not purge.purged(known, place, facts):
-            trash.append(facts)
-    return dict(content, images=sorted(images), trash=trash)
+    images = set(content["images"])
+    for (kind, name), image in known.items():
+        if kind == "image" and specs.parse(name)._replace(image="") == place:
+            (images.add if image else images.discard)(specs.parse(name).image)
+    return dict(content, images=sorted(images), trash=facts.trash(content["trash"], known, place))

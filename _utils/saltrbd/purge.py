@@ -32,13 +32,19 @@ def read(ceph, where):
 
     The facts are None where a removal has begun and was cut off: then there is no image any more.
     """
-    entries = ceph.call("trash_list", **where)
+    entries = with_facts(ceph, where, ceph.call("trash_list", **where))
+    mappings = device_find.on_host() if entries else ()
+    for entry in entries:
+        if entry["facts"]:
+            owner.annotate_devices(entry["facts"], mappings)
+    return entries
+
+
+def with_facts(ceph, where, entries):
+    """Return the trash's entries, each with the ``facts`` of its image, None where a removal has begun with it."""
     ask = [dict(where, image=entry["name"], image_id=entry["id"], children="formats", users=True) for entry in entries]
     outcomes = ceph.batch([("image_info", item) for item in ask])
     facts = [None if isinstance(outcome.error, ImageNotFound) else outcome.get() for outcome in outcomes]
-    mappings = device_find.on_host() if entries else ()
-    for item in filter(None, facts):
-        owner.annotate_devices(item, mappings)
     return [dict(entry, facts=item) for entry, item in zip(entries, facts)]
 
 
@@ -118,11 +124,12 @@ def _obstacles(place, entry, gone):
 def carry_out(ceph, place, want):
     """Remove what is to go, as :func:`plan` has it, and return {id: name}; raises :class:`Refused` where anything is in the way."""
     entries = read(ceph, {"pool": place.pool, "namespace": place.namespace})
-    made = plan(place, entries, want, time.time())
+    now = time.time()
+    made = plan(place, entries, want, now)
     if made.refusals:
         raise Refused(" ".join(made.refusals))
     removed = {}
-    for wave in sort_out(place, [entry for entry in entries if _goes(entry, want, time.time())])[0]:
+    for wave in sort_out(place, [entry for entry in entries if _goes(entry, want, now)])[0]:
         ceph.all([("trash_remove", _removal(place, entry, want)) for entry in wave])
         removed.update((entry["id"], entry["name"]) for entry in wave)
     return removed

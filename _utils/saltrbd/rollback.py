@@ -54,11 +54,7 @@ def _refusals(spec, image, differs, discard):
 
 def in_the_way(spec, image):
     """Return why the image cannot be rolled back now, as sentences: somebody uses it, or it is not its own master."""
-    blocked = images.users(image)
-    if "migrating" in image["features"]:
-        blocked.append("its migration")
-    if "non-primary" in image["features"]:
-        blocked.append("its mirroring: the primary image lies in another cluster")
+    blocked = images.users(image) + images.bound(image)
     if not blocked:
         return []
     return ["{} is not rolled back to {}. In the way are: {}.".format(spec.head, spec.snapshot, "; ".join(sorted(set(blocked))))]

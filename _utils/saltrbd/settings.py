@@ -49,7 +49,7 @@ _CEPH_KEYS = ("conf", "user", "keyring", "fsid", "monitors", "pool", "namespace"
 _TREE_KEYS = ("keyring_text",)
 # The largest values; an image with 16384 snapshots becomes unreadable (ceph PR 67577).
 _COUNTS = {"max_depth": 100, "warn_depth": 100, "max_snapshots": 16383, "warn_snapshots": 16383}
-_RBD_KEYS = ("timeout", "progress_timeout", "threads", "python", "freeze_timeout", "driver", *_COUNTS)
+RBD_KEYS = ("timeout", "progress_timeout", "threads", "python", "freeze_timeout", "driver", *_COUNTS)
 
 Settings = namedtuple("Settings", sorted(_DEFAULTS))
 
@@ -76,7 +76,7 @@ def unknown_keys(pillar):
 def load(opts, pillar):
     """Return the :class:`Settings` from ``__opts__`` and ``__pillar__``; raises :class:`InvalidPillar`."""
     values = dict(_DEFAULTS)
-    for name, keys in (("ceph", _CEPH_KEYS), ("rbd", _RBD_KEYS)):
+    for name, keys in (("ceph", _CEPH_KEYS), ("rbd", RBD_KEYS)):
         for source in (opts, pillar):
             section = source.get(name) or {}
             if not hasattr(section, "items"):

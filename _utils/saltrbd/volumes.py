@@ -5,11 +5,10 @@ import posixpath
 from saltrbd import clone, device_plan, image, mkfs_options, mount, snapshot
 from saltrbd import spec as specs
 from saltrbd.errors import InvalidPillar, RbdError, quoted, unknown_keys
+from saltrbd.settings import RBD_KEYS
 
 FS_TYPES = ("ext4", "xfs")
 DRIVERS = ("auto", "krbd", "nbd", "fuse")
-_LIMITS = {"timeout", "progress_timeout", "threads", "python", "freeze_timeout", "driver"}
-_LIMITS |= {"max_depth", "warn_depth", "max_snapshots", "warn_snapshots"}
 _PLACE = {"pool", "namespace", "image"}
 _LAYOUT = {"size", "features", "object_size", "stripe_unit", "stripe_count", "data_pool", "metadata", "config"}
 _MOUNT = {"mount", "fs_type", "mount_options", "persist", "grow", "driver", "map_options", "exclusive"}
@@ -56,7 +55,7 @@ def read(section, settings, exists=None):
     declare. Raises :class:`InvalidPillar` with every mistake in one message.
     """
     reader = _Reader(settings)
-    section = reader.mapping("rbd", section, _LIMITS | {"namespaces", "volumes", "clones"})
+    section = reader.mapping("rbd", section, set(RBD_KEYS) | {"namespaces", "volumes", "clones"})
     _namespaces(reader, section)
     entries = []
     for kind, keys in (("volumes", VOLUME_KEYS), ("clones", CLONE_KEYS)):

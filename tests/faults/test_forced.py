@@ -17,23 +17,12 @@ from kill_phases import unmounted
 from kill_site import Site
 from saltrbd import doctor
 
-from labkit import cleanup as lab_cleanup
 from labkit import cluster as lab_cluster
 from labkit import commands, processes
 
 TIMEOUT = 4
 # Seconds for a whole highstate under a fault: a few states meet it themselves, each within a few of its limits; the rest depends on them.
 LONGEST = 75
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, cluster):
-    """A cluster of this file's own: its daemons are stopped and killed."""
-    folder = tmp_path_factory.mktemp("ceph")
-    known = lab_cluster.start(folder)
-    yield type(cluster)(**{key: known[key] for key in cluster._fields})
-    problems = lab_cleanup.clear(folder)
-    assert not problems, problems
 
 
 @pytest.fixture(scope="module")

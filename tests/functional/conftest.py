@@ -6,6 +6,7 @@ import operator
 import os
 import subprocess
 import uuid
+from pathlib import Path
 
 import pytest
 from image_checks import held, other_client, start_client  # noqa: F401 -- fixtures, as the next ones
@@ -130,6 +131,17 @@ def digest(cluster):
         return found.hexdigest()
 
     return read
+
+
+@pytest.fixture
+def table():
+    """The path of /etc/fstab as it was, put back at the end."""
+    from saltrbd import fstab
+
+    before = fstab.read()
+    yield Path(fstab.PATH)
+    if fstab.read() != before:
+        Path(fstab.PATH).write_bytes(before)
 
 
 class StateRun:

@@ -20,19 +20,8 @@ from saltrbd import errors, spec
 from saltrbd.client import Client
 from worker_watch import chosen, gone, until, workers
 
-from labkit import cleanup as lab_cleanup
 from labkit import cluster as lab_cluster
 from labkit import processes
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, cluster):
-    """This file's cluster: the facts, as the fixture ``cluster`` gives them of the other one."""
-    folder = tmp_path_factory.mktemp("ceph")
-    known = lab_cluster.start(folder)
-    yield type(cluster)(**{key: known[key] for key in cluster._fields})
-    problems = lab_cleanup.clear(folder)
-    assert not problems, problems
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from saltrbd import boot, errors, filesystem, fstab
+from saltrbd import boot, errors, filesystem
 from saltrbd.run import run
 from state_checks import both, refused, unchanged
 
@@ -38,15 +38,6 @@ def volume(states, modules, rbd_cli, spec):
 def point(tmp_path):
     """A mount point that does not exist yet."""
     return str(tmp_path / "new" / "point")
-
-
-@pytest.fixture
-def table():
-    """/etc/fstab as it was, put back at the end."""
-    before = fstab.read()
-    yield Path(fstab.PATH)
-    if fstab.read() != before:
-        Path(fstab.PATH).write_bytes(before)
 
 
 def mount_line(point):

@@ -11,15 +11,6 @@ def new(spec):
     return f"{spec}-new"
 
 
-@pytest.fixture
-def table():
-    """/etc/fstab, as it was before at the end."""
-    before = fstab.read()
-    yield Path(fstab.PATH)
-    if fstab.read() != before:
-        Path(fstab.PATH).write_bytes(before)
-
-
 def renamed(old, new, **more):
     return {new: {"name": {"old": old, "new": new}, **more}}
 

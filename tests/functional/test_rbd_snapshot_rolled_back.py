@@ -145,6 +145,13 @@ def test_not_while_another_client_uses_it(image, held, other_client, refuses, co
     converges("rbd_snapshot.rolled_back", f"{image}@s", discard_changes=True)
 
 
+def foreseen(state_run, sls):
+    """Two states, each of which changes something: the dry run says what the real one does."""
+    dry, real = state_run(sls, test=True), state_run(sls)
+    assert [(ran.result, ran.changes) for ran in dry] == [(None, ran.changes) for ran in real]
+    assert [ran.result for ran in real] == [True, True]
+
+
 def test_not_while_mapped_here(image, other_client, driver, states, refuses, converges, state_run, digest):
     before = digest(image)
     other_client(image, "image.write(b'after', 0)")
@@ -160,9 +167,7 @@ def test_not_while_mapped_here(image, other_client, driver, states, refuses, con
   rbd_snapshot.rolled_back:
     - discard_changes: True
 """
-    dry, real = state_run(sls, test=True), state_run(sls)
-    assert [(ran.result, ran.changes) for ran in dry] == [(None, ran.changes) for ran in real]
-    assert [ran.result for ran in real] == [True, True]
+    foreseen(state_run, sls)
     assert digest(image) == before
 
 
@@ -195,9 +200,7 @@ def test_an_image_that_the_same_run_brings_back_from_the_trash(image, rbd_cli, o
   rbd_snapshot.rolled_back:
     - discard_changes: True
 """
-    dry, real = state_run(sls, test=True), state_run(sls)
-    assert [(ran.result, ran.changes) for ran in dry] == [(None, ran.changes) for ran in real]
-    assert [ran.result for ran in real] == [True, True]
+    foreseen(state_run, sls)
     assert digest(image) == before
 
 

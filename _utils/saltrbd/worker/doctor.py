@@ -14,14 +14,20 @@ _NO_ADDRESS = "nonsense/0"
 _DENIED = (-1, -13)
 
 
+def _ask(session, command, **words):
+    """Return a monitor's answer to a question, None for an empty one."""
+    code, output, status = session.rados.mon_command(json.dumps(dict(words, prefix=command, format="json")), b"")
+    if code:
+        raise WorkerError(
+            "PermissionDenied" if code in _DENIED else "CephError", "'ceph {}' answered {} ({})".format(command, code, status)
+        )
+    return json.loads(output.decode("utf-8") or "null")
+
+
 def doctor_clock(session, report):
     """The newest entry of the cluster's log and the time here, in seconds since 1970; a manager writes one every two seconds."""
-    ask = {"prefix": "log last", "num": 1, "level": "debug", "channel": "cluster", "format": "json"}
-    code, output, status = session.rados.mon_command(json.dumps(ask), b"")
-    if code:
-        raise WorkerError("PermissionDenied" if code in _DENIED else "CephError", "'ceph log last' answered {} ({})".format(code, status))
+    entries = _ask(session, "log last", num=1, level="debug", channel="cluster") or []
     here = time.time()
-    entries = json.loads(output.decode("utf-8") or "[]")
     return {"stamp": entries[-1]["stamp"] if entries else None, "here": here}
 
 
@@ -34,10 +40,7 @@ def doctor_rights(session, report):
 
 def doctor_health(session, report):
     """What 'ceph health' says: {"status", "checks": {code: sentence}}."""
-    code, output, status = session.rados.mon_command(json.dumps({"prefix": "health", "format": "json"}), b"")
-    if code:
-        raise WorkerError("PermissionDenied" if code in _DENIED else "CephError", "'ceph health' answered {} ({})".format(code, status))
-    told = json.loads(output.decode("utf-8"))
+    told = _ask(session, "health")
     return {"status": told["status"], "checks": {name: check["summary"]["message"] for name, check in told["checks"].items()}}
 
 

@@ -178,18 +178,22 @@ def _child(session, child, with_format):
     return facts
 
 
-def _users(session, handle):
-    """The group, the watchers without this session's own, and the advisory locks (librbd's own exclusive lock has a cookie "auto ...")."""
-    watchers = [
+def watchers(session, handle):
+    """Who watches the image, without this session's own."""
+    return [
         {"address": item["addr"], "client": item["id"], "cookie": item["cookie"]}
         for item in handle.watchers_list()
         if item["id"] not in session.instances
     ]
+
+
+def _users(session, handle):
+    """The group, the watchers without this session's own, and the advisory locks (librbd's own exclusive lock has a cookie "auto ...")."""
     lockers = handle.list_lockers() or {}
     group = handle.group()["name"]
     return {
         "group": group or None,
-        "watchers": watchers,
+        "watchers": watchers(session, handle),
         "locks": [
             {"client": client, "cookie": cookie, "address": address}
             for client, cookie, address in lockers.get("lockers", [])

@@ -2,7 +2,7 @@
 
 import rbd
 from blank import CHUNK
-from images import FEATURES, SECONDS_PER_OBJECT
+from images import FEATURES, SECONDS_PER_OBJECT, watchers
 from session import WorkerError
 
 # Bytes compared in one step: librbd's usual object.
@@ -75,7 +75,7 @@ def _size_at(handle, snapshot):
 
 
 def _alone(session, handle):
-    others = sorted({item["addr"] for item in handle.watchers_list() if item["id"] not in session.instances})
+    others = sorted({item["address"] for item in watchers(session, handle)})
     if others:
         raise WorkerError("Busy", "the image is in use by {}".format(", ".join(others)))
 
