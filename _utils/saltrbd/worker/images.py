@@ -5,7 +5,7 @@ import re
 import rados
 import rbd
 import trash
-from session import WorkerError, describe, seconds
+from session import WorkerError, describe
 
 FEATURES = {
     "layering": 1,
@@ -80,9 +80,9 @@ def _read(session, context, handle, children, users):
         "parent": parent_of(session, handle),
         "metadata": {key: value for key, value in metadata.items() if not key.startswith(_CONFIG)},
         "config": {key[len(_CONFIG) :]: value for key, value in metadata.items() if key.startswith(_CONFIG)},
-        "created": seconds(handle.create_timestamp()),
+        "created": int(handle.create_timestamp().timestamp()),
         # librbd keeps it to the minute (rbd_mtime_update_interval); krbd does not keep it.
-        "modified": seconds(handle.modify_timestamp()),
+        "modified": int(handle.modify_timestamp().timestamp()),
     }
     facts["clone_format"] = None
     if facts["parent"]:
@@ -155,7 +155,7 @@ def _snapshot(handle, item):
         "size": item["size"],
         "type": kind,
         "protected": kind == "user" and handle.is_protected_snap(item["name"]),
-        "created": seconds(handle.get_snap_timestamp(item["id"])),
+        "created": int(handle.get_snap_timestamp(item["id"]).timestamp()),
         "original_name": item["trash"]["original_name"] if kind == "trash" and "trash" in item else None,
     }
 

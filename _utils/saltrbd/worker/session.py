@@ -1,6 +1,5 @@
 """One RADOS session: I/O contexts, open images, and Ceph's exceptions as names that the client knows."""
 
-import calendar
 import errno
 import os
 import threading
@@ -56,11 +55,6 @@ def describe(error):
     if isinstance(error, (rbd.Error, rados.Error)):
         return "CephError", text, {}
     return "CephError", "{}: {}".format(type(error).__name__, text), {}
-
-
-def seconds(moment):
-    """Return a time of the bindings in seconds since 1970. Older ones give UTC without saying so, which Python takes for local time."""
-    return calendar.timegm(moment.utctimetuple())
 
 
 def connection_error(error):

@@ -4,7 +4,7 @@ import errno
 
 import rados
 import rbd
-from session import WorkerError, describe, seconds
+from session import WorkerError, describe
 
 # What librbd finds before it takes any data: a user, a snapshot, a group of images.
 _IN_THE_WAY = (errno.EBUSY, errno.ENOTEMPTY, errno.EMLINK)
@@ -19,8 +19,8 @@ def trash_list(session, report, pool, namespace="", image="", snapshot=""):
             "name": item["name"],
             "id": item["id"],
             "source": item["source"],
-            "deleted": seconds(item["deletion_time"]),
-            "kept_until": seconds(item["deferment_end_time"]),
+            "deleted": int(item["deletion_time"].timestamp()),
+            "kept_until": int(item["deferment_end_time"].timestamp()),
         }
         for item in found
     ]
