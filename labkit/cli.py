@@ -126,4 +126,7 @@ def _run(command, words, home):
     if command == "down":
         return down(home)
     up(home, arguments.salt)
+    if command == "up":
+        with Step("give Salt the modules"):
+            minion.sync(home)
     return demo.main(home) if command == "demo" else status(home)

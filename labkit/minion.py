@@ -4,7 +4,7 @@ import json
 import os
 
 from labkit import cluster, prepare
-from labkit.commands import LabError, clean_environment
+from labkit.commands import LabError, clean_environment, run
 from labkit.home import REPO
 
 
@@ -69,6 +69,11 @@ def salt_call_command(home):
     """Return how salt-call is called on the lab's minion."""
     folder = prepare.salt_environment(home, home.choices().get("salt", prepare.SALT))
     return [str(folder / "bin/salt-call"), "--local", "-c", str(home.minion)]
+
+
+def sync(home):
+    """Copy modules and states of this checkout into the minion's cache, as a highstate does before it begins."""
+    run([*salt_call_command(home), "saltutil.sync_all"], timeout=120, env=clean_environment())
 
 
 def salt_call(home, words):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -22,6 +23,9 @@ END_WAIT = 2.0
 KILL_WAIT = 2.0
 _READ = 1 << 20
 _LAST_WORDS = 500
+# An address with a port that is not Ceph's own and no protocol: there librados waits where a key is wrong.
+_BARE_PORT = re.compile(r"(?:^|[\s,])(?!v[12]:)(?:\[[0-9a-fA-F:]+\]|[^\s,:\[\]/]+):(?!(?:3300|6789)\b)\d+")
+_BARE_PORT_HINT = " A wrong key ends like this too where an address has a port and no protocol: write v2:HOST:PORT or v1:HOST:PORT."
 _HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker")
 
 
@@ -139,8 +143,8 @@ class Worker:
             raise errors.WorkerDied("The worker process did not start within {:g} s.{}".format(limit, self._what_is_it()))
         if answer is None:
             raise errors.ClusterUnreachable(
-                "Connecting to {} had no answer within {:g} s. Look whether the monitors run, and whether this host reaches them.".format(
-                    at, limit
+                "Connecting to {} had no answer within {:g} s. Look whether the monitors run, and whether this host reaches them.{}".format(
+                    at, limit, _BARE_PORT_HINT if _BARE_PORT.search(self.monitors) else ""
                 )
             )
         told = answer.get("error")

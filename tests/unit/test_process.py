@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from saltrbd import errors, settings
+from saltrbd import errors, process, settings
 from saltrbd.calls import CALLS
 from saltrbd.process import SYSTEM_PYTHON, Worker, interpreters
 
@@ -202,3 +202,26 @@ def test_nothing_is_left(keyring):
     assert len(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize(
+    ("monitors", "hinted"),
+    [
+        ("10.0.0.5", False),
+        ("10.0.0.5:6789", False),
+        ("10.0.0.5, 10.0.0.6:3300", False),
+        ("v2:10.0.0.5:40001", False),
+        ("v2:10.0.0.5:40001/0, v1:10.0.0.5:40002/0", False),
+        ("[v2:10.0.0.5:40001/0,v1:10.0.0.5:40002/0]", False),
+        ("v2:[2001:db8::5]:40001", False),
+        ("2001:db8::5", False),
+        ("/etc/ceph/ceph.conf", False),
+        ("10.0.0.5:40001", True),
+        ("10.0.0.5:33000", True),
+        ("v2:10.0.0.5:40001, mon.example:40002", True),
+        ("10.0.0.5,10.0.0.6:40001/0", True),
+        ("[2001:db8::5]:40001", True),
+    ],
+)
+def test_a_port_without_a_protocol_is_told(monitors, hinted):
+    assert bool(process._BARE_PORT.search(monitors)) == hinted

@@ -9,7 +9,15 @@ import pytest
 LONGEST_FILE = 2700
 pytestmark = pytest.mark.timeout(LONGEST_FILE + 50)
 
-FILES = ("test_rbd_device", "test_rbd_filesystem", "test_rbd_snapshot", "test_freeze", "test_example")
+FILES = (
+    "test_rbd_device",
+    "test_rbd_filesystem",
+    "test_rbd_snapshot",
+    "test_rbd_snapshot_rolled_back",
+    "test_rbd_clone_flattened",
+    "test_freeze",
+    "test_example",
+)
 
 
 def _run(machine, name, driver):

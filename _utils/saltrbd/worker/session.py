@@ -174,7 +174,7 @@ class Session:
         handle = handle or self.rados
         number = handle.pool_lookup(pool)
         if number is None:
-            raise WorkerError("PoolNotFound", "the pool {} does not exist".format(pool))
+            raise _no_pool(pool)
         key = (id(handle), number, namespace)
         with self._lock:
             if key in self._ioctxs:
@@ -182,7 +182,7 @@ class Session:
         try:
             context = handle.open_ioctx2(number)
         except rados.ObjectNotFound:
-            raise WorkerError("PoolNotFound", "the pool {} does not exist".format(pool))
+            raise _no_pool(pool)
         context.set_namespace(namespace)
         with self._lock:
             return self._ioctxs.setdefault(key, context)
@@ -219,6 +219,11 @@ def _unreadable(path):
     return ""
 
 
+def _no_pool(pool):
+    words = "the pool {0} does not exist; correct its name, or make it by 'ceph osd pool create {0}' and 'rbd pool init {0}'"
+    return WorkerError("PoolNotFound", words.format(pool))
+
+
 def _keyring_fault(user, files):
     """Return what is wrong with the keyring of this user, or empty. Ceph takes the first file that it can read."""
     faults = []
@@ -230,4 +235,5 @@ def _keyring_fault(user, files):
         with open(path, "rb") as file:
             known = "[{}]".format(user).encode("utf-8") in file.read(_KEYRING_SIZE)
         return "" if known else "the keyring {1} has no key of {0}; write into it what 'ceph auth get {0}' prints".format(user, path)
-    return "no keyring of {} can be read ({}); name it as ceph:keyring".format(user, "; ".join(faults) or "none is named")
+    words = "no keyring of {0} can be read ({1}); name it as ceph:keyring, and write into it what 'ceph auth get {0}' prints"
+    return words.format(user, "; ".join(faults) or "none is named")
