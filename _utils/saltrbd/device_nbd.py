@@ -9,7 +9,7 @@ import json
 import os
 import time
 
-from saltrbd import boot, device_users, errors, kernel, launch, proc
+from saltrbd import boot, device_users, errors, kernel, launch, proc, secret
 from saltrbd.loop import size_of
 from saltrbd.mapping import RUN, Mapping, keep, link_path
 from saltrbd.run import run, which
@@ -41,6 +41,8 @@ _OURS = (
     "image",
     "user",
     "client-mount-timeout",
+    "encryption-format",
+    "encryption-passphrase-file",
 )
 
 
@@ -61,7 +63,18 @@ def _living():
     if not glob.glob("/sys/block/nbd*/pid") or which("rbd-nbd") is None:
         return []  # those of another program, or of the host outside a container
     found = run(["rbd-nbd", "list-mapped", "--format", "json"], 30).out
-    return [mapping_of(entry, proc.environ_of(entry["id"])) for entry in json.loads(found or "[]")]
+    return [
+        mapping_of(entry, proc.environ_of(entry["id"]))._replace(encryption=encryption_of(proc.argv_of(int(entry["id"]))))
+        for entry in json.loads(found or "[]")
+    ]
+
+
+def encryption_of(argv):
+    """Return the LUKS format by which an rbd-nbd with this command line opened its image, empty for none; pure."""
+    for word, value in zip(argv, argv[1:]):
+        if word == "--encryption-format":
+            return value
+    return ""
 
 
 def mapping_of(entry, environ):
@@ -98,7 +111,8 @@ def recorded(name, kept):
     """Return the :class:`Mapping` of a record, named FSID.IMAGE_ID.SNAPSHOT_ID, whose rbd-nbd is dead."""
     fsid, image_id, snapshot_id = name.split(".")
     fault = "its rbd-nbd (pid {}) is dead".format(kept["pid"])
-    return Mapping(Spec(*kept["spec"]), kept["device"], NAME, kept["read_only"], None, fsid, image_id, int(snapshot_id) or None, fault)
+    ids = (fsid, image_id, int(snapshot_id) or None, fault, kept.get("encryption", ""))
+    return Mapping(Spec(*kept["spec"]), kept["device"], NAME, kept["read_only"], None, *ids)
 
 
 def _record(mapping):
@@ -122,7 +136,15 @@ def attach(wanted):
     argv += ["--exclusive"] * (wanted.exclusive and "exclusive-lock" in wanted.features)
     os.makedirs(RUN, mode=0o700, exist_ok=True)
     what, before = "RBD volume {}".format(wanted.spec), boot.unit(link_path(wanted.fsid, wanted.spec))
-    launch.start(argv + command_args(settings), "rbd-volume-" + mark, what, settings.timeout, before, env={MARK: mark})
+    service = ("rbd-volume-" + mark, what)
+    if wanted.key:
+        with secret.pipe(RUN, wanted.key.passphrase) as path:
+            argv += ["--encryption-format", wanted.key.format, "--encryption-passphrase-file", path]
+            # Making the key of a passphrase takes seconds, and far more on a busy host.
+            slow = max(settings.timeout, settings.progress_timeout)
+            launch.start(argv + command_args(settings), *service, slow, before, env={MARK: mark})
+    else:
+        launch.start(argv + command_args(settings), *service, settings.timeout, before, env={MARK: mark})
     for mapping in _living():
         if (mapping.fsid, mapping.image_id, mapping.snapshot_id) == (wanted.fsid, wanted.image_id, wanted.snapshot_id):
             launch.leave_control_group(mapping.pid)
@@ -164,7 +186,7 @@ def detach(mapping, limit):
 
 
 def _remember(mapping):
-    kept = {key: getattr(mapping, key) for key in ("spec", "device", "read_only", "pid")}
+    kept = {key: getattr(mapping, key) for key in ("spec", "device", "read_only", "pid", "encryption")}
     os.makedirs(RECORDS, mode=0o700, exist_ok=True)
     keep(_record(mapping), json.dumps(dict(kept, start=proc.start_of(mapping.pid))))
 
@@ -176,10 +198,10 @@ def _forget(mapping):
         pass  # it was mapped by hand
 
 
-def refresh(mapping, size, limit):
-    """rbd-nbd hears of a new size by itself; wait until the device has it."""
+def refresh(mapping, size, limit, offset=0):
+    """rbd-nbd hears of a new size by itself; wait until the device has it, without the ``offset`` bytes of a LUKS header."""
     until = time.monotonic() + limit
-    while size_of(mapping.device) < size // 512 * 512:
+    while size_of(mapping.device) < (size - offset) // 512 * 512:
         if time.monotonic() > until:
-            raise errors.NotConverged("{} has {} bytes, not the image's {}.".format(mapping.device, size_of(mapping.device), size))
+            raise errors.NotConverged("{} has {} bytes, not the image's {}.".format(mapping.device, size_of(mapping.device), size - offset))
         time.sleep(0.1)

@@ -167,6 +167,10 @@ class NotBlank(RbdError):
     data = False
 
 
+class WrongPassphrase(RbdError):
+    """The passphrase in the pillar does not open the image's LUKS header."""
+
+
 class FilesystemDamaged(RbdError):
     """The read-only check of a filesystem does not pass."""
 

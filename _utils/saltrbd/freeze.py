@@ -13,7 +13,7 @@ import time
 from collections import namedtuple
 from contextlib import contextmanager
 
-from saltrbd import device_find, errors, proc
+from saltrbd import device_find, errors, layers, proc
 from saltrbd.freezer import HELPER, Freezer
 from saltrbd.mapping import RUN
 
@@ -28,11 +28,12 @@ Target = namedtuple("Target", "spec mount_point device fs_type number")
 def targets(ceph, specs, opts):
     """Return {spec: :class:`Target`, or the reason (text) why there is none} for image specs; ``opts`` is Salt's ``__opts__``.
 
-    A target is a filesystem that this host has mounted read-write from the image. The filesystem ``/`` and those that
-    hold files of Salt, of this package or of Ceph's configuration are never one.
+    A target is the filesystem that this host has mounted read-write from the image: on its device, or on a layer over that device
+    alone (LUKS, LVM, a partition); by a bind mount or in another mount namespace as well. The filesystem ``/`` and those that hold
+    files of Salt, of this package or of Ceph's configuration are never one.
     """
     mounts = {}
-    for mount in proc.mounts():
+    for mount in proc.all_mounts():
         mounts.setdefault(mount.device, []).append(mount)
     own = own_devices(ceph.settings, opts)
     mappings = _mappings(ceph, specs)
@@ -55,19 +56,41 @@ def _target(spec, mapping, mounts, own):
         return "it is not mapped on this host"
     if mapping.fault:
         return "its device on this host is of no use: {}".format(mapping.fault)
-    number = number_of(mapping.device)
-    here = [mount for mount in mounts.get(number, ()) if mount.root == "/"]
-    if not here:
+    numbers, shared = layers.above(number_of(mapping.device))
+    if shared:
+        return "{} stands on it and on other devices as well, so that no freeze of this image alone holds it".format(", ".join(shared))
+    return chosen(spec, mapping.device, [mount for number in numbers for mount in mounts.get(number, ())], own)
+
+
+def chosen(spec, device, mounts, own):
+    """Return the :class:`Target` among all mounts of an image, or the reason why there is none; ``own`` is from :func:`own_devices`."""
+    if not mounts:
         return "no filesystem of it is mounted on this host"
-    writable = [mount for mount in here if "rw" in mount.super_options.split(",")]
+    writable = [mount for mount in mounts if "rw" in mount.super_options.split(",")]
     if not writable:
-        return "its filesystem is mounted read-only on {}".format(here[0].point)
-    mount = writable[-1]
+        return "its filesystem is mounted read-only on {}".format(_place(mounts[0]))
+    if len({mount.device for mount in writable}) > 1:
+        return "several filesystems stand on it ({})".format(", ".join(sorted({_place(mount) for mount in writable})))
+    # Ours before those of other namespaces, all of it before a folder of it, and rather one that nothing covers.
+    mount = min(reversed(writable), key=lambda one: (not _is_seen(one), one.pid != "self", one.root != "/"))
     if mount.fs_type not in FS_TYPES:
-        return "its filesystem on {} is {}, not one of {}".format(mount.point, mount.fs_type, ", ".join(FS_TYPES))
-    if number in own:
-        return "its filesystem on {} holds {}, which must not stand still".format(mount.point, own[number])
-    return Target(spec, mount.point, mapping.device, mount.fs_type, number)
+        return "its filesystem on {} is {}, not one of {}".format(_place(mount), mount.fs_type, ", ".join(FS_TYPES))
+    if mount.device in own:
+        return "its filesystem on {} holds {}, which must not stand still".format(_place(mount), own[mount.device])
+    return Target(spec, _place(mount), device, mount.fs_type, mount.device)
+
+
+def _place(mount):
+    """Return the path by which this process reaches a mount."""
+    return mount.point if mount.pid == "self" else "/proc/{}/root{}".format(mount.pid, mount.point)
+
+
+def _is_seen(mount):
+    try:
+        device = os.stat(_place(mount)).st_dev
+    except OSError:
+        return False
+    return "{}:{}".format(os.major(device), os.minor(device)) == mount.device
 
 
 def number_of(path):

@@ -14,7 +14,8 @@ from saltrbd.run import environment
 HELPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "freeze_helper.py")
 # Seconds that the process gets to be there, and to answer after the time limit has passed.
 START, GRACE = 10.0, 2.0
-# A stop of the minion must not reach the process. systemd-run becomes the process itself, so that it stays our child.
+# What ends the minion with its whole control group must not reach the process. systemd-run becomes the process itself, so that it stays
+# our child; where no systemd runs, or starts no scope, it is moved to the roots of the control groups.
 _SCOPE = ["systemd-run", "--scope", "--quiet", "--collect", "--slice=system.slice", "--"]
 
 
@@ -103,6 +104,8 @@ class Freezer:
         except OSError as error:
             raise errors.FreezeFailed("The process that freezes could not be started: {}.".format(error.strerror))
         self._ended = False
+        if not prefix:  # before it starts its guard
+            launch.move_to_roots(self._process.pid)
         self._send(self._order)
         self._pump(START, lambda: self._armed)
         return self._armed or bool(self._failed)

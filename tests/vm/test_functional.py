@@ -17,6 +17,8 @@ FILES = (
     "test_rbd_clone_flattened",
     "test_freeze",
     "test_example",
+    "test_rbd_encryption",
+    "test_rbd_encryption_killed",
 )
 
 

@@ -5,7 +5,7 @@ from session import WorkerError, describe
 
 
 def snapshot_create(session, report, pool, namespace, image, snapshot, protect=False):
-    """Create a snapshot, and protect it."""
+    """Create a snapshot, and protect it; one that cannot be protected goes again."""
     with session.image(pool, namespace, image, write=True) as handle:
         try:
             handle.create_snap(snapshot)
