@@ -181,8 +181,7 @@ def renamed(name, old_name):
         rename.check(old, new)
         found = facts.images(__salt__["rbd_image.info"], known, [old, new], users=True)
         trashed = [] if found[old] or found[new] else facts.trashed(__salt__["rbd_image.trashed"], known, old)
-        here = rename.look(client.get(chosen), old, new, found[old] or found[new])
-        here["devices"] = facts.devices(here["devices"], known, old)
+        here = rename.look(client.get(chosen), old, new, found[old] or found[new], known)
         return rename.plan(old, new, found[old], found[new], here, trashed)
 
     return converge.converge(name, __opts__["test"], look, _act, known, "The image is called {}.".format(name))

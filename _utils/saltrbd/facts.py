@@ -150,13 +150,6 @@ def namespaces(listed, known, pool):
     return sorted(found)
 
 
-def devices(found, known, spec):
-    """Return what ``rename.look`` has found of an image's devices, as this dry run would leave it."""
-    if ("device", str(spec)) not in known:
-        return found
-    return ["the device that an earlier state maps"] if known[("device", str(spec))] else []
-
-
 def mounted(known):
     """Return the images that this dry run would have mounted, as text."""
     return {facts["image"] for (kind, _), facts in known.items() if kind == "mount" and facts}

@@ -92,6 +92,10 @@ def expected(point, known, place):
         place.update(mounted=None, image=None)
     elif planned:
         place.update(mounted=None, image=planned["image"], taken=planned["image"])
+    if ("fstab", point) in known:
+        line = known["fstab", point]
+        others = [entry for entry in place["fstab"] if not fstab.is_ours(entry)]
+        place["fstab"] = others + ([fstab.Entry(*line["line"])] if line else [])
     return place
 
 
@@ -148,8 +152,11 @@ def plan_mounted(spec, facts, place, wanted):
         fields["size"] = change(show(facts["size"]), show(facts["image_size"]))
         if growth not in steps:
             steps.append(growth)
-    _plan_fstab(place, wanted, fstab.entry_of(place["link"], point, fs_type, words) if wanted.persist else None, name, steps, fields)
+    entry = fstab.entry_of(place["link"], point, fs_type, words) if wanted.persist else None
+    _plan_fstab(place, wanted, entry, name, steps, fields)
     planned = {("mount", point): {"image": name, "fs_type": fs_type}}
+    if "fstab" in fields:
+        planned["fstab", point] = entry and fstab.planned(entry)
     return Plan(steps, {point: fields} if fields else {}, planned=planned)
 
 
@@ -288,7 +295,7 @@ def plan_unmounted(point, spec, place, persist=False):
     ``spec`` is the image that must be what is mounted there (None: any image); ``place`` is from :func:`look`, with ``image`` (the
     name of the image whose device is mounted there, or None) and ``fstab`` (its entries for the mount point).
     """
-    steps, fields = [], {}
+    steps, fields, planned = [], {}, {("mount", point): None}
     if place["mounted"] and place["image"] is None:
         text = "{source} ({fs_type}) is mounted on {point}, which is no image's device.".format(point=point, **place["mounted"])
         return Plan(refusals=[text])
@@ -301,4 +308,5 @@ def plan_unmounted(point, spec, place, persist=False):
     if ours and not persist:
         fields["fstab"] = change(_show(ours), None)
         steps.append(("rbd_filesystem.unpersist", {"name": point}))
-    return Plan(steps, {point: fields} if fields else {}, planned={("mount", point): None})
+        planned["fstab", point] = None
+    return Plan(steps, {point: fields} if fields else {}, planned=planned)

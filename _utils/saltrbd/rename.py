@@ -19,23 +19,29 @@ def check(old, new):
         raise errors.InvalidArgument("{} cannot become {}: an image keeps its pool and namespace.".format(old, new))
 
 
-def look(ceph, old, new, facts):
-    """Return what refers to the image on this host; ``facts``: of the image under either name, or None.
+def look(ceph, old, new, facts, known=()):
+    """Return what refers to the image on this host; ``facts``: of the image under either name, or None; ``known``: what earlier states of a
+    dry run planned.
 
     ``devices``: its devices, as words. ``fstab``: [(line of now, line that it becomes)], as entries; ``at_boot``: [(unit, unit)].
     """
     found = {"devices": [], "fstab": [], "at_boot": []}
     if facts is None:
         return found
+    known = dict(known)
     for mapping in device_find.on_host() if facts["id"] else ():
-        if mapping.image_id == facts["id"] and mapping.fsid in (ceph.fsid, ""):
+        planned = known.get(("device", str(old._replace(snapshot=mapping.spec.snapshot))), True)
+        if mapping.image_id == facts["id"] and mapping.fsid in (ceph.fsid, "") and planned is not None:
             found["devices"].append("its device {} on this host".format(mapping.device or "(without a name) of " + mapping.driver))
     for spec, moved in _names(old, new, facts):
+        planned = known.get(("device", str(spec)), False)
+        if planned and not found["devices"]:
+            found["devices"].append("the device that an earlier state maps")
         links = link_path(ceph.fsid, spec), link_path(ceph.fsid, moved)
         units = boot.unit(links[0]), boot.unit(links[1])
-        found["fstab"] += _lines(links, units)
+        found["fstab"] += _lines(links, units, known)
         record = boot.record_of(ceph.fsid, spec)
-        if record and record["image_id"] == facts["id"] and boot.possible():
+        if record and record["image_id"] == facts["id"] and boot.possible() and planned is not None:
             found["at_boot"].append(units)
     return found
 
@@ -46,14 +52,19 @@ def _names(old, new, facts):
     return [(old, new)] + [(old._replace(snapshot=name), new._replace(snapshot=name)) for name in names]
 
 
-def _lines(links, units):
-    lines = [fstab.parse(line) for line in fstab.read().splitlines()]
+def _lines(links, units, known):
+    entries = [entry for entry in map(fstab.parse, fstab.read().splitlines()) if entry and _planned_at(entry) not in known]
+    entries += [fstab.Entry(*facts["line"]) for (kind, _), facts in known.items() if kind == "fstab" and facts]
     found = []
-    for entry in lines:
-        if entry and entry.device == links[0]:
+    for entry in entries:
+        if entry.device == links[0]:
             options = [word.replace(units[0], units[1]) if word.startswith("x-systemd.") else word for word in entry.options.split(",")]
             found.append((entry, entry._replace(device=links[1], options=",".join(options))))
     return found
+
+
+def _planned_at(entry):
+    return "fstab", os.path.normpath(entry.point)
 
 
 def plan(old, new, was, now, here, trashed=()):
@@ -78,9 +89,9 @@ def plan(old, new, was, now, here, trashed=()):
         fields["at_boot"] = change(*("; ".join(pair[at] for pair in here["at_boot"]) for at in (0, 1)))
     if not fields:
         return Plan()
-    planned = {}
+    planned = {_planned_at(entry): fstab.planned(moved) for entry, moved in here["fstab"]}
     if was:
-        planned = {("image", str(old)): None, ("image", str(new)): was, ("renamed", str(old)): {"to": new.image}}
+        planned.update({("image", str(old)): None, ("image", str(new)): was, ("renamed", str(old)): {"to": new.image}})
     return Plan([("rbd_image.rename", {"name": str(old), "new": str(new)})], {str(new): fields}, (), planned)
 
 

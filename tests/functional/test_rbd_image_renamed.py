@@ -61,6 +61,10 @@ def test_users_are_in_the_way(spec, new, held, converges, refuses, rbd_cli):
 
 
 AT_ONCE = """
+no mount, its line stays:
+  rbd_filesystem.unmounted:
+    - name: {point}
+    - persist: True
 no device:
   rbd_device.unmapped:
     - name: {old}
@@ -84,29 +88,29 @@ mounted again:
   rbd_filesystem.mounted:
     - name: {point}
     - image: {new}
-    - persist: False
 """
 
 
-def test_a_mapped_image_is_refused_until_it_is_unmapped(spec, new, states, state_run, refuses, rbd_cli, driver, tmp_path):
+def test_a_mapped_image_is_refused_until_it_is_unmapped(spec, new, states, state_run, refuses, rbd_cli, driver, tmp_path, table):
     point = tmp_path / "mnt"
     rbd_cli("create", spec, "--size", "64M")
     device = states.rbd_device.mapped(spec, driver=driver)
     assert device.result is True, device.comment
     assert states.rbd_filesystem.formatted(spec, fs_type="ext4").result is True
-    assert states.rbd_filesystem.mounted(str(point), image=spec, persist=False).result is True
+    assert states.rbd_filesystem.mounted(str(point), image=spec).result is True
     (point / "edit").write_text("edit1")
     told = refuses("rbd_image.renamed", new, old_name=spec)
     assert "In the way are: its device /dev/" in told
     assert "the lock 'saltrbd' held by the host tests" in told
-    assert states.rbd_filesystem.unmounted(str(point)).result is True
     rbd_cli("snap", "create", "--no-progress", f"{spec}@s")
     rbd_cli("clone", "--rbd-default-clone-format", "2", f"{spec}@s", f"{spec}-c")
     text = AT_ONCE.format(old=spec, new=new, driver=driver, point=point)
     dry, real = state_run(text, test=True), state_run(text)
     assert [ran.comment for ran in real if ran.result is not True] == []
     assert [ran.changes for ran in dry] == [ran.changes for ran in real]
-    assert [bool(ran.changes) for ran in real] == [True, True, False, True, False, True]
+    assert [bool(ran.changes) for ran in real] == [True, True, True, False, True, False, True]
+    assert set(real[2].changes[new]) == {"name", "fstab"}
+    assert set(real[-1].changes[str(point)]) == {"mounted", "options"}
     assert (point / "edit").read_text() == "edit1"
     assert states.rbd_filesystem.unmounted(str(point)).result is True
 

@@ -171,6 +171,8 @@ def test_unmounted():
     assert unmount(fstab=[FOREIGN]).changes == {}
     assert functions(unmount(taken="rbd/a", image="rbd/a")) == ["umount"]
     assert unmount(mounted=MOUNTED, image="rbd/a").planned == {("mount", "/mnt/a"): None}
+    assert unmount(fstab=[ENTRY]).planned == {("mount", "/mnt/a"): None, ("fstab", "/mnt/a"): None}
+    assert unmount(fstab=[ENTRY], persist=True).planned == {("mount", "/mnt/a"): None}
 
 
 def test_unmounted_refused():
@@ -185,6 +187,13 @@ def test_a_dry_run_remembers_mounts():
     assert (gone["mounted"], gone["image"], gone["taken"]) == (None, None, None)
     taken = mount.expected("/mnt/a", {("mount", "/mnt/a"): {"image": "rbd/b", "fs_type": "xfs"}}, dict(there))
     assert (taken["mounted"], taken["taken"]) == (None, "rbd/b")
+
+
+def test_a_dry_run_remembers_lines_in_fstab():
+    there = place(fstab=[ENTRY, FOREIGN])
+    assert mount.expected("/mnt/a", {("fstab", "/mnt/a"): None}, dict(there))["fstab"] == [FOREIGN]
+    written = plan(facts(), place()).planned
+    assert mount.expected("/mnt/a", written, place())["fstab"] == [ENTRY]
 
 
 DRIFT = [

@@ -2,10 +2,10 @@
 
 import pytest
 from image_facts import child, image, parent, snapshot
-from saltrbd import boot, boot_program, facts, fstab, rename, spec
+from saltrbd import boot, boot_program, device_find, facts, fstab, mount, rename, spec
 from saltrbd.converge import Known
 from saltrbd.errors import InvalidArgument
-from saltrbd.mapping import link_path
+from saltrbd.mapping import Mapping, link_path
 
 OLD, NEW = spec.parse("p/old"), spec.parse("p/new")
 FSID = "00000000-0000-0000-0000-000000000001"
@@ -38,11 +38,12 @@ def test_plan(was, now, found, fields):
     assert plan.refusals == []
     assert list(plan.changes.get("p/new", {})) == fields
     assert plan.steps == (STEP if fields else [])
+    line = {("fstab", "/srv"): fstab.planned(LINES[1])} if "fstab" in fields else {}
     if "name" in fields:
         assert plan.changes["p/new"]["name"] == {"old": "p/old", "new": "p/new"}
-        assert plan.planned == {("image", "p/old"): None, ("image", "p/new"): was, ("renamed", "p/old"): {"to": "new"}}
+        assert line | {("image", "p/old"): None, ("image", "p/new"): was, ("renamed", "p/old"): {"to": "new"}} == plan.planned
     else:
-        assert plan.planned == {}
+        assert plan.planned == line
     if "fstab" in fields:
         assert plan.changes["p/new"]["fstab"]["new"] == " ".join(LINES[1])
 
@@ -151,7 +152,41 @@ def test_a_clone_that_was_renamed_is_still_a_clone(trash):
     assert [one["image"] for one in item["children"]] == ["old" if trash else "new"]
 
 
-@pytest.mark.parametrize(("planned", "expected"), [({}, ["x"]), ({("device", "p/old"): None}, [])])
-def test_devices_after_earlier_states(planned, expected):
-    assert facts.devices(["x"], Known(planned), OLD) == expected
-    assert facts.devices([], Known({("device", "p/old"): {"driver": "fuse"}}), OLD) == ["the device that an earlier state maps"]
+DEVICE = ["its device /dev/loop1 on this host"]
+NEXT = LINES[0]._replace(point="/next")
+
+
+@pytest.mark.parametrize(
+    ("planned", "snapshot_mapped", "expected"),
+    [
+        ({}, False, here(devices=DEVICE, fstab=[LINES], at_boot=[UNITS])),
+        ({("device", "p/old"): None}, False, here(fstab=[LINES])),
+        ({("device", "p/old"): None}, True, here(devices=DEVICE, fstab=[LINES])),
+        ({("device", "p/old@s"): None}, True, here(fstab=[LINES], at_boot=[UNITS])),
+        ({("fstab", "/srv"): None}, False, here(devices=DEVICE, at_boot=[UNITS])),
+        ({("fstab", "/srv"): fstab.planned(LINES[0]._replace(device="/dev/sda1"))}, False, here(devices=DEVICE, at_boot=[UNITS])),
+        (
+            {("fstab", "/next"): fstab.planned(NEXT)},
+            False,
+            here(devices=DEVICE, fstab=[LINES, (NEXT, LINES[1]._replace(point="/next"))], at_boot=[UNITS]),
+        ),
+    ],
+)
+def test_what_refers_to_it_after_earlier_states(etc, monkeypatch, planned, snapshot_mapped, expected):
+    (etc[0] / "fstab").write_bytes(fstab.render(LINES[0]))
+    write_record(OLD)
+    mapping = Mapping(OLD.at("s") if snapshot_mapped else OLD, "/dev/loop1", "fuse", False, None, FSID, image()["id"])
+    monkeypatch.setattr(device_find, "on_host", lambda: [mapping])
+    assert rename.look(Ceph, OLD, NEW, image(snapshots=[snapshot("s")]), Known(planned)) == expected
+
+
+def test_a_device_that_an_earlier_state_maps(etc, monkeypatch):
+    monkeypatch.setattr(device_find, "on_host", list)
+    found = rename.look(Ceph, OLD, NEW, image(), Known({("device", "p/old"): {"driver": "fuse"}}))
+    assert found["devices"] == ["the device that an earlier state maps"]
+
+
+def test_later_states_see_the_line_under_the_new_name():
+    planned = rename.plan(OLD, NEW, image(), None, here(fstab=[LINES])).planned
+    place = {"mounted": None, "image": None, "fstab": [LINES[0]]}
+    assert mount.expected("/srv", planned, place)["fstab"] == [LINES[1]]
