@@ -39,6 +39,7 @@ class Daemons:
     def __init__(self, master, minion):
         self.master, self.minion = master, minion
         self.ears = {"master": Ear("master", master.config), "minion": Ear("minion", minion.config)}
+        self._logs = {name: open(one.config["log_file"], errors="replace") for name, one in (("master", master), ("minion", minion))}
 
     def run(self, function, *args, **kwargs):
         """Run a function on the minion by the master and return what it returns, once its return was heard on the master's bus."""
@@ -57,13 +58,13 @@ class Daemons:
             found[name], ear.heard = ear.heard, []
         return found
 
-    def logs(self):
-        """What both have logged, at debug level."""
-        return "".join(open(one.config["log_file"], errors="replace").read() for one in (self.master, self.minion))
+    def logged(self):
+        """{"master" and "minion": what it has logged, at debug level, since the last call}."""
+        return {name: file.read() for name, file in self._logs.items()}
 
     def close(self):
-        for ear in self.ears.values():
-            ear.close()
+        for one in (*self.ears.values(), *self._logs.values()):
+            one.close()
 
 
 @contextlib.contextmanager
