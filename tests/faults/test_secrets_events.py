@@ -93,7 +93,7 @@ def test_no_event_of_a_run_that_fails_has_one(why, searched, ceph_cli):
     site, sls = searched.site, None
     if why == "a mistake in the pillar":
         searched.declare(passphrases=WRONG)
-        sls, words = "rbd", "unknown key"
+        sls, words = "rbd", "encryption must be a mapping of format and passphrase"
     elif why == "a wrong passphrase":
         searched.declare()
         assert False not in searched.apply()

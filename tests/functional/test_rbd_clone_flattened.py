@@ -249,13 +249,14 @@ def test_snapshots_are_counted_with_those_in_the_trash(spec, clone, rbd_cli, dee
     assert "is one more" not in run(deep(warn_snapshots=5), "rbd_snapshot.present", f"{spec}@d").comment
 
 
-def test_more_parents_than_the_kernel_follows(spec, driver, clone, rbd_cli, modules, ceph, states, refuses):
+def test_more_parents_than_the_kernel_follows(spec, driver, rbd_cli, modules, ceph, states, refuses):
     """Sixteen are mapped by the kernel's rbd, one more is refused before the map, in the dry run too."""
     names = [spec, *(f"{spec}-{number}" for number in range(1, kernel.MAX_PARENTS + 2))]
     rbd_cli("create", spec, "--size", "8M", "--image-feature", "layering")
     for parent, name in zip(names, names[1:]):
-        rbd_cli("snap", "create", "--no-progress", f"{parent}@s")
-        clone(f"{parent}@s", name, "--image-feature", "layering")
+        snapshot = name_of(f"{parent}@s")
+        ceph.call("snapshot_create", snapshot)
+        ceph.call("clone_create", name_of(name), parent=snapshot.where(), clone_format=2, features=["layering"])
     for name, refused in ((names[16], False), (names[17], True)):
         parents = device_plan._parents(ceph, modules.rbd_image.info(name), {})
         told = kernel.parents_refusal(name_of(name), parents, kernel.supported_features())

@@ -209,7 +209,7 @@ def at_work(cluster):
 
 def test_while_it_is_flattened(spec, at_work, refuses, rbd_cli):
     """A flatten under way is a user of the clone, and the clone stands in its parent's way: nothing is taken for gone."""
-    rbd_cli("create", spec, "--size", "256G", "--image-feature", "layering")
+    rbd_cli("create", spec, "--size", "512G", "--image-feature", "layering")
     rbd_cli("snap", "create", "--no-progress", f"{spec}@s")
     rbd_cli("clone", "--rbd-default-clone-format", "2", f"{spec}@s", f"{spec}c", "--image-feature", "layering")
     process = at_work("flatten", "--no-progress", f"{spec}c")
@@ -224,7 +224,7 @@ def test_while_it_is_flattened(spec, at_work, refuses, rbd_cli):
 def test_while_it_is_purged(spec, cluster, at_work, refuses, unchanged, rbd_cli):
     """A removal from the trash under way: the name is free, and the trash is not taken for empty."""
     pool, _, name = spec.partition("/")
-    rbd_cli("create", spec, "--size", "256G", "--image-feature", "layering")
+    rbd_cli("create", spec, "--size", "512G", "--image-feature", "layering")
     identity = identity_of(rbd_cli, spec)
     rbd_cli("trash", "mv", spec)
     process = at_work("trash", "rm", "--no-progress", f"{pool}/{identity}")
