@@ -8,7 +8,7 @@ import pytest
 from event_bus import daemons
 from planted import USER, WRONG, plant, sealed, shown, uproot
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
