@@ -249,6 +249,7 @@ def test_snapshots_are_counted_with_those_in_the_trash(spec, clone, rbd_cli, dee
     assert "is one more" not in run(deep(warn_snapshots=5), "rbd_snapshot.present", f"{spec}@d").comment
 
 
+@pytest.mark.timeout(900)
 def test_more_parents_than_the_kernel_follows(spec, driver, rbd_cli, modules, ceph, states, refuses):
     """Sixteen are mapped by the kernel's rbd, one more is refused before the map, in the dry run too."""
     names = [spec, *(f"{spec}-{number}" for number in range(1, kernel.MAX_PARENTS + 2))]
