@@ -24,11 +24,12 @@ NO_TESTS = 5
 # What is mounted outside, by systemd for instance, shows inside.
 APART, OWN_MOUNTS = "faults", ["unshare", "--mount", "--propagation", "slave"]
 # What of it is run without any choice; the kills and the forced faults take longer, and are asked for.
-APART_ALWAYS = ("test_secrets.py",)
+APART_ALWAYS = ("test_secrets.py", "test_secrets_events.py")
 
 # Below Salt: the cluster, the device or the machine fails, and what answers is the core; or states whose way through Salt is that of
 # the others, on an image's life. Without a choice they run on one version; ./lab test functional --salt VERSION runs them on any.
 ONCE = (
+    "test_benchmark.py",
     "test_blank.py",
     "test_docs.py",
     "test_docs_snapshots.py",
@@ -53,6 +54,7 @@ ONCE = (
     "test_rbd_snapshot_retained.py",
     "test_rbd_snapshot_rolled_back.py",
     "test_rbd_snapshot_undo.py",
+    "test_second_look.py",
     "test_trashed_counted.py",
     "test_two_clients.py",
     "test_worker.py",

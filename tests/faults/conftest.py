@@ -78,3 +78,9 @@ def site(cluster, make_pool, tmp_path_factory, repo):
     found.prepare()
     yield found
     found.close()
+
+
+@pytest.fixture(scope="session")
+def salt_factories_default_root_dir(tmp_path_factory):
+    """Where the daemons of pytest-salt-factories live."""
+    return tmp_path_factory.mktemp("salt")

@@ -138,3 +138,25 @@ def test_a_volume_inside_another_one(mounted, spec, modules, tmp_path):
     no_helper_is_left()
     assert not is_frozen(inner[1]) and not is_frozen(outer[1])
     tool("umount", inner[1])
+
+
+def test_the_snapshot_of_a_standstill_needs_no_recovery(mounted, spec, modules, rbd_cli, tmp_path):
+    """What was written and not yet synced is in the snapshot, and its journal is empty; without the standstill neither is so."""
+    name, point = mounted(name=spec)
+
+    def state_of(snapshot):
+        copy = tmp_path / "copy.raw"
+        rbd_cli("export", "--no-progress", f"{name}@{snapshot}", str(copy))
+        features = re.search("Filesystem features: +(.*)", tool("dumpe2fs", "-h", str(copy)).stdout)[1].split()
+        content = tool("debugfs", "-R", f"cat /{snapshot}", str(copy)).stdout
+        copy.unlink()
+        return "needs_recovery" in features, content
+
+    for snapshot, consistency in (("crash", "crash"), ("whole", "filesystem")):
+        with open(f"{point}/{snapshot}", "w") as file:
+            file.write("not synced")
+        made = modules.rbd_snapshot.create(f"{name}@{snapshot}", consistency=consistency)
+        assert made[f"{name}@{snapshot}"]["consistency"] == consistency
+    assert state_of("crash") == (True, "")
+    assert state_of("whole") == (False, "not synced")
+    assert not is_frozen(point)
