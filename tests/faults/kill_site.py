@@ -36,7 +36,7 @@ include:
         - rbd_snapshot: {pool}/{new}@s
 """
 
-Landed = namedtuple("Landed", "phases victims time")
+Landed = namedtuple("Landed", "phases victims time writers")
 
 
 def _of_interest(results):
@@ -44,6 +44,11 @@ def _of_interest(results):
     for result, comment, changes, name in results:
         if result is not True or changes:
             yield f"{name}: {result}: {comment}"
+
+
+def uptime():
+    """Seconds since the boot, as /proc/uptime has them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _signal(pid, sign):
@@ -224,13 +229,14 @@ class Site:
                 time.sleep(0.0005)
             phases = self.phases.now(self.cluster.fsid)
             victims = self._victims(kill.victim, pid)
+            when = uptime()
             for _, victim in victims:
                 _signal(victim, signal.SIGKILL)
         finally:
             for one in still:
                 _signal(one, signal.SIGCONT)
         self.tell(f"killed: {victims}, while {sorted(phases) or 'none of the phases'}")
-        return Landed(phases, [name for name, _ in victims], time.monotonic())
+        return Landed(phases, [name for name, _ in victims], when, self.writers())
 
     def _victims(self, wanted, salt):
         """[(what, pid)] of those of the wanted ones that are there; Salt itself where none is."""
@@ -257,19 +263,27 @@ class Site:
     def mounted(self):
         return [mount.point for mount in proc.mounts() if mount.point.startswith(str(self.folder / "mnt") + "/")]
 
+    def writers(self):
+        """Begin to write to every mounted filesystem: [(mount point, a process that tells when it was done)]."""
+        words = ["/bin/sh", "-c", 'echo x >"$0"; read -r now rest </proc/uptime; echo "$now"']
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        return [(point, subprocess.Popen([*words, f"{point}/probe"], **quiet)) for point in self.mounted()]
+
     def until_writable(self, landed):
-        """Write to every mounted filesystem until it takes it; return the seconds since the kill."""
-        for point in self.mounted():
-            left = landed.time + THAW_LIMIT - time.monotonic()
-            writer = subprocess.Popen(
-                ["/bin/sh", "-c", 'echo x >"$0"', f"{point}/probe"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            try:
-                writer.wait(timeout=max(0.5, left))
-            except subprocess.TimeoutExpired:
-                writer.kill()
-                raise AssertionError(f"{point} is still frozen {THAW_LIMIT} s after the kill: {proc.stuck(writer.pid)}")
-        return time.monotonic() - landed.time
+        """Wait until every filesystem has taken the writes that began with the kill, and takes new ones; return the seconds since the kill
+        until the last of the first had."""
+        thawed = 0.0
+        for now, writers in enumerate((landed.writers, self.writers())):
+            for point, writer in writers:
+                left = landed.time + THAW_LIMIT - uptime()
+                try:
+                    done = float(writer.communicate(timeout=max(2.0, left))[0])
+                except subprocess.TimeoutExpired:
+                    writer.kill()
+                    raise AssertionError(f"{point} is still frozen {THAW_LIMIT} s after the kill: {proc.stuck(writer.pid)}")
+                thawed = thawed if now else max(thawed, done - landed.time)
+        assert thawed < THAW_LIMIT, f"a filesystem was frozen for {thawed:.1f} s after the kill"
+        return thawed
 
     def converge(self, declared):
         """Run highstates as an operator would until one is clean; return (how many it took, seconds)."""
