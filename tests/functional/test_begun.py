@@ -38,8 +38,8 @@ def parent(pool, rbd_cli):
 
 def noted(rados, name, began=0):
     """A fake: the note of a maker that was killed ``began`` seconds ago."""
-    path = "/proc/self/fd/0"
-    assert rados("put", NOTE + name, path, stdin=json.dumps({"time": int(time.time()) - began}).encode())[0] == 0
+    when = int(time.time()) - began
+    assert rados("put", NOTE + name, "/proc/self/fd/0", stdin=json.dumps({"from": when, "until": when + 40}).encode())[0] == 0
 
 
 def notes(rados):
@@ -160,7 +160,7 @@ def test_what_somebody_has_used_is_no_rest(sign, spec, rbd_cli, rados, states, c
     elif sign == "open":
         reader = start_client(spec, "print(1, flush=True); sys.stdin.read()")
         assert reader.stdout.readline() == "1\n"
-    noted(rados, spec.split("/")[1], began={"long after": 700, "before": -200}.get(sign, 0))
+    noted(rados, spec.split("/")[1], began={"long after": 200, "before": -200}.get(sign, 0))
     assert states.rbd_image.present(spec, size="8M").changes == {}
     with pytest.raises(errors.ImageExists):
         ceph.call("image_create", specs.parse(spec), size=8 << 20)

@@ -21,8 +21,8 @@ from session import WorkerError
 PREFIX, LOCK, COOKIE = "saltrbd_begun.", "saltrbd", "making"
 # Seconds that a maker's lock lasts beyond rbd:timeout, after which Salt replaces a worker that has not made its image.
 SLACK = 10
-# An image that was made later than this many seconds after the note, or this long before it (clocks differ), is another's.
-LATER, BEFORE = 600, 60
+# How far the clocks of two hosts may be apart. An image that was not made while its note's maker could be at work is another's.
+APART = 60
 _LONGEST = 4096
 _NO_HEADER = "no header"
 
@@ -37,12 +37,12 @@ def noted(session, pool, namespace, image, clear, in_use):
     _lock(session, context, note)
     # Where this process is killed the note stays, and the lock ends by itself.
     try:
-        if _time(context, note) is not None:
+        if _read(context, note):
             _take_away(context, image, clear, in_use)
         elif _is_listed(context, image):
             raise rbd.ImageExists("not ours")
-        else:
-            context.write_full(note, json.dumps({"time": int(time.time())}).encode("ascii"))
+        now = int(time.time())
+        context.write_full(note, json.dumps({"from": now, "until": now + _lasts(session)}).encode("ascii"))
         yield
     except rbd.ImageExists:
         context.remove_object(note)  # it is another's
@@ -74,11 +74,13 @@ def _can_open(context, image):
 
 def is_begun(context, image, handle, in_use):
     """Whether an open image was never finished; it is not if anything was done with it."""
-    began = _time(context, PREFIX + image)
-    if began is None or any(True for _ in handle.list_snaps()) or in_use(handle):
+    if any(True for _ in handle.list_snaps()):
+        return False
+    told = _read(context, PREFIX + image)
+    if told is None or in_use(handle):
         return False
     made = int(handle.create_timestamp().timestamp())
-    return began - BEFORE <= made <= began + LATER and _is_blank(handle)
+    return told["from"] - APART <= made <= told["until"] + APART and _is_blank(handle)
 
 
 def _is_blank(handle):
@@ -121,20 +123,25 @@ def _is_listed(context, image):
         return False  # the pool's first image
 
 
-def _time(context, note):
-    """Return when the making of an image began (seconds since 1970), None where nobody has begun."""
+def _read(context, note):
+    """Return from when until when an image was being made (seconds since 1970), None where nobody has begun."""
     try:
         text = context.read(note, _LONGEST)
     except (rados.ObjectNotFound, rados.PermissionError, rados.PermissionDeniedError):
         return None
-    return json.loads(text.decode("ascii"))["time"] if text else None
+    return json.loads(text.decode("ascii")) if text else None
+
+
+def _lasts(session):
+    """Seconds after which a maker is not at work any more."""
+    return int(session.settings["timeout"]) + SLACK
 
 
 def _lock(session, context, note):
     mine = json.dumps(dict(_me(), sessions=session.addresses))
     for last in (False, True):
         try:
-            context.lock_exclusive(note, LOCK, COOKIE, desc=mine, duration=int(session.settings["timeout"]) + SLACK)
+            context.lock_exclusive(note, LOCK, COOKIE, desc=mine, duration=_lasts(session))
             return
         except (rados.ObjectBusy, rados.ObjectExists):
             held = lock_holder(context, note, LOCK)
