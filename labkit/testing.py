@@ -29,6 +29,7 @@ APART_ALWAYS = ("test_kills.py", "test_secrets.py")
 # Below Salt: the cluster, the device or the machine fails, and what answers is the core; or states whose way through Salt is that of
 # the others, on an image's life. Without a choice they run on one version; ./lab test functional --salt VERSION runs them on any.
 ONCE = (
+    "test_begun.py",
     "test_blank.py",
     "test_docs.py",
     "test_docs_snapshots.py",
