@@ -1,5 +1,6 @@
 """The host whose highstates are killed: one volume with data that was written before, and in each run a new one and a clone."""
 
+import faulthandler
 import hashlib
 import json
 import os
@@ -137,6 +138,8 @@ class Site:
             log = os.open(str(self.folder / "run.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(log, 1)
             os.dup2(log, 2)
+            # Of a run that does not end the log tells where it is.
+            faulthandler.dump_traceback_later(RUN_LIMIT - 10, file=log)
             if watch:
                 self.phases.watch()
             self.loaders.reset_state()
