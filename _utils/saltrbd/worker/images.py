@@ -1,7 +1,9 @@
 """Operations on whole images."""
 
+import functools
 import re
 
+import begun
 import mirrors
 import rados
 import rbd
@@ -59,8 +61,11 @@ def image_info(session, report, pool, namespace, image, snapshot="", children=Fa
     """Everything that opening the image tells; ``children`` adds each snapshot's clones ("formats": with their clone
     formats), ``users`` who uses it. With ``image_id`` an image in the trash can be read."""
     with session.image(pool, namespace, image, image_id=image_id) as handle:
+        context = session.ioctx(pool, namespace)
+        if not image_id and begun.is_begun(context, image, handle, functools.partial(_in_use, session, pool, namespace)):
+            raise rbd.ImageNotFound("a killed maker left it")
         try:
-            facts = _read(session, session.ioctx(pool, namespace), handle, children)
+            facts = _read(session, context, handle, children)
             return dict(facts, **_users(session, handle, pool, namespace)) if users else facts
         except (rbd.ImageNotFound, rados.ObjectNotFound) as error:
             # The image itself is there, so this must not pass for "the image does not exist".
@@ -230,18 +235,34 @@ def image_create(
 ):
     """Create the image, with its metadata and configuration; returns its id."""
     check_data_pool(session, data_pool)
-    rbd.RBD().create(
-        session.ioctx(pool, namespace),
-        image,
-        size,
-        order=order_of(object_size),
-        old_format=False,
-        features=mask(features),
-        stripe_unit=stripe_unit or 0,
-        stripe_count=stripe_count or 0,
-        data_pool=data_pool or None,
-    )
+    with making(session, pool, namespace, image):
+        rbd.RBD().create(
+            session.ioctx(pool, namespace),
+            image,
+            size,
+            order=order_of(object_size),
+            old_format=False,
+            features=mask(features),
+            stripe_unit=stripe_unit or 0,
+            stripe_count=stripe_count or 0,
+            data_pool=data_pool or None,
+        )
     return finish(session, pool, namespace, image, metadata, config)
+
+
+def making(session, pool, namespace, image):
+    """The block makes the image: what a killed maker left of it goes first, and is known for that if this one is killed."""
+
+    def clear(image_id):
+        left = _take_back(session, pool, namespace, image, image_id)
+        if left:
+            raise WorkerError("CephError", "what a killed maker left of it (id {}) is {}".format(image_id, left))
+
+    return begun.noted(session, pool, namespace, image, clear, functools.partial(_in_use, session, pool, namespace))
+
+
+def _in_use(session, pool, namespace, handle):
+    return any(_users(session, handle, pool, namespace).values())
 
 
 def finish(session, pool, namespace, image, metadata, config):
