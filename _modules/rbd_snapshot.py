@@ -114,7 +114,11 @@ def create(name, images=None, protect=False, consistency="auto"):
 
 def _create(wanted, targets, protect, consistency):
     """Create the snapshots with the ``targets`` frozen, all or none; raises FreezeFailed before anything is made."""
-    requests = [("snapshot_create", dict(item.where(), protect=protect)) for item in wanted]
+    # What stands still by us needs no quiesce hook, which would find it frozen; "crash" never freezes.
+    skipped = [item.head for item in wanted] if consistency == "crash" else targets
+    requests = [
+        ("snapshot_create", dict(item.where(), protect=protect, quiesce="skip" if item.head in skipped else "try")) for item in wanted
+    ]
     hold, outcomes = freeze.Hold(), None
     try:
         if targets:

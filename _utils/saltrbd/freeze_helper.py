@@ -1,11 +1,12 @@
 """The process that freezes and thaws filesystems, so that none stays frozen because somebody died.
 
 Started by ``saltrbd.freeze`` as ``PYTHON -E -s -S freeze_helper.py PARENT_PID``; the first line on stdin is JSON:
-``{"targets": [{"name", "path", "number"}], "limit": SECONDS, "marks": FOLDER or null}``; then come the lines ``sync``,
-``freeze`` and ``thaw``. Each event is a JSON line on stdout: armed, synced, frozen, failed, thawed (with ``why`` and
-``seconds``), end. It thaws when it is told, ``limit`` seconds after the first freeze began, and when whoever asked is gone;
-with ``marks`` it goes on after the asker has gone, and thaws on SIGUSR1. A second process, the guard, holds the same
-filesystems open and thaws them if this one is killed or stopped. Standard library only, Python 3.6 or newer.
+``{"targets": [{"name", "path", "number"}], "limit": SECONDS, "marks": FOLDER, "stays": BOOL, "watch": [PID, START] or null}``; then
+come the lines ``sync``, ``freeze`` and ``thaw``. Each event is a JSON line on stdout: armed, synced, frozen, failed (``busy``: by a
+freeze of somebody else), thawed (with ``why`` and ``seconds``), end. It thaws when it is told, also by SIGUSR1, ``limit`` seconds after
+the first freeze began, when the process to ``watch`` is gone, and when whoever asked is gone, unless it ``stays``. What it holds stands
+in ``marks``. A second process, the guard, holds the same filesystems open and thaws them if this one is killed or stopped. Standard
+library only, Python 3.6 or newer.
 """
 
 import ctypes
@@ -55,6 +56,16 @@ def thaw(descriptor):
             if error.errno == errno.EINVAL:
                 return False
         time.sleep(RETRY)
+
+
+def lives(pid, start):
+    """True while the process that began at this clock tick since the boot has not ended."""
+    try:
+        with open("/proc/{}/stat".format(pid), "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return False
+    return fields[0] not in (b"Z", b"X") and int(fields[19]) == start
 
 
 def guard(pipe, descriptors, limit, helper):
@@ -108,7 +119,8 @@ class Helper:
 
     def __init__(self, order, parent):
         self.targets = [Target(index, told) for index, told in enumerate(order["targets"])]
-        self.limit, self.marks, self.parent = float(order["limit"]), order.get("marks"), parent
+        self.limit, self.marks, self.parent = float(order["limit"]), order["marks"], parent
+        self.stays, self.watch = order["stays"], order["watch"]
         self.events = queue.Queue()
         self.lock = threading.Lock()
         self.expires = None  # set by the first freeze
@@ -175,8 +187,9 @@ class Helper:
             fcntl.ioctl(target.descriptor, FIFREEZE, 0)
         except OSError as error:
             self.forget(target)
-            busy = "it is frozen already, by somebody else"
-            self.say(event="failed", name=target.name, error=busy if error.errno == errno.EBUSY else error.strerror)
+            busy = error.errno == errno.EBUSY
+            text = "it is frozen already, by somebody else" if busy else error.strerror
+            self.say(event="failed", name=target.name, error=text, busy=busy)
             return
         self.mark(target)
         with self.lock:
@@ -213,9 +226,7 @@ class Helper:
             pass  # nobody is there who could thaw it a second time
 
     def mark(self, target):
-        """For ``rbd_filesystem.thaw``: who holds this filesystem."""
-        if not self.marks:
-            return
+        """For ``rbd_filesystem.thaw`` and for the next freeze: who holds this filesystem."""
         try:
             with open(os.path.join(self.marks, target.number), "w") as file:
                 file.write(json.dumps({"pid": os.getpid(), "name": target.name, "path": target.path}))
@@ -225,8 +236,7 @@ class Helper:
     def unmark(self, target):
         """Take the mark away."""
         try:
-            if self.marks:
-                os.unlink(os.path.join(self.marks, target.number))
+            os.unlink(os.path.join(self.marks, target.number))
         except OSError:
             pass
 
@@ -250,7 +260,9 @@ class Helper:
                 for order in orders:
                     self.obey(order)
             self.asker_gone = self.asker_gone or os.getppid() != self.parent
-            if self.asker_gone and not (self.marks and self.expires):
+            if self.asker_gone and not (self.stays and self.expires):
+                self.thaw("gone")
+            if self.watch and not lives(*self.watch):
                 self.thaw("gone")
             if self.told:
                 self.thaw("told")
