@@ -58,7 +58,8 @@ def map_(name, driver=None, read_only=False, exclusive=True, options=None, persi
         made for it (GFS2, OCFS2).
     options
         Of the driver, as a mapping or a list of words: krbd's map options (``queue_depth: 256``), rbd-nbd's (``io-timeout: 60``;
-        ``quiesce: False`` maps without Ceph's quiesce hook, ``quiesce-hook`` names another one than ours), fuse's ``discard`` (unmap, ignore) and ``detect-zeroes`` (off, on, unmap). The driver must be named then.
+        ``quiesce: False`` maps without Ceph's quiesce hook), fuse's ``discard`` (unmap, ignore) and ``detect-zeroes`` (off, on, unmap). The
+        driver must be named then.
     persist
         True: systemd maps it at boot, before and without Salt, by the unit ``rbd-volume@POOL:IMAGE:HASH.service``. False: it does not any
         more. None leaves that as it is.
@@ -106,8 +107,8 @@ def list_():
     "link", "pid", "fault"}}.
 
     ``quiesce`` is the path of the hook that freezes the filesystem for snapshots that others make, empty for a writable device of nbd
-    without one, None where there can be none (krbd, fuse, read-only). ``fault`` is None, or why a device is of no use: its daemon is dead, or its image was removed since, or that the Ceph user may not
-    read the image, so that nothing more is known of it.
+    without one, None where there can be none (krbd, fuse, read-only). ``fault`` is None, or why a device is of no use: its daemon is dead,
+    or its image was removed since, or that the Ceph user may not read the image, so that nothing more is known of it.
 
     CLI Example:
 

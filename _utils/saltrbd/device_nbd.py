@@ -45,6 +45,7 @@ _OURS = (
     "client-mount-timeout",
     "encryption-format",
     "encryption-passphrase-file",
+    "quiesce-hook",
 )
 
 
@@ -163,7 +164,9 @@ def attach(wanted):
 
 def check(options):
     """Raise :class:`InvalidArgument` for an option that the driver does not take."""
-    for key, _ in options:
+    for key, value in options:
+        if key == "quiesce" and value not in (None, "off"):
+            raise errors.InvalidArgument("The option quiesce of the driver nbd is True or False, not {}.".format(value))
         if key.replace("_", "-") in _OURS:
             raise errors.InvalidArgument("The option {} of rbd-nbd is set by an argument of its own, or by the pillar.".format(key))
 
@@ -176,15 +179,15 @@ def _hook(wanted):
 
 
 def wants_hook(options):
-    """False where the options name another hook, or say ``quiesce: False``; pure."""
-    return not {"quiesce", "quiesce-hook"} & {key.replace("_", "-") for key, _ in options}
+    """False where the options say ``quiesce: False``; pure."""
+    return ("quiesce", "off") not in options
 
 
 def _words(options):
     words = []
     for key, value in options:
-        if (key, value) == ("quiesce", "off"):
-            continue
+        if key == "quiesce":
+            continue  # see wants_hook
         words += ["--" + key] + ([] if value is None else [value])
     return words
 

@@ -14,11 +14,13 @@ from collections import namedtuple
 from contextlib import contextmanager
 
 from saltrbd import device_find, errors, layers, proc
+from saltrbd.freeze_helper import KEPT, THAWING
 from saltrbd.freezer import GRACE, HELPER, Freezer
 from saltrbd.mapping import RUN
 
 # Where the helpers of freeze() say what they hold, and where those do whose freeze passes with a snapshot.
 MARKS, PASSING = os.path.join(RUN, ".frozen"), os.path.join(RUN, ".passing")
+_SUFFIXES = ("", THAWING, KEPT)
 # Seconds from one try to freeze to the next while a freeze passes.
 RETRY = 0.2
 FS_TYPES = ("ext4", "xfs")
@@ -208,7 +210,7 @@ def patiently(begin, targets, settings):
         try:
             return begin()
         except errors.FreezeFailed as error:
-            passing = any(_holder(os.path.join(PASSING, numbers[name])) for name in error.busy)
+            passing = any(_holder(path + suffix) for path in (_passing(numbers[name]) for name in error.busy) for suffix in _SUFFIXES)
             # One that just begins or ends has no mark.
             strange = 0 if passing else strange + 1
             if set(error.busy) != set(error.blocked) or not error.busy or strange > 1 or time.monotonic() > until:
@@ -244,6 +246,32 @@ def thaw_passing(name, settings):
     pids = {_holder(path) for path in marks if (_read(path) or {}).get("name") == name} - {None}
     _end(pids, [name], settings)
     return bool(pids)
+
+
+def keep(number):
+    """Let what stands still for a snapshot of Salt's go on to do so until :func:`unkeep`, or until its time is up.
+
+    Returns False where nothing does, or where it is being thawed: freeze it then. To wait for Salt to thaw it would be a deadlock: librbd
+    makes an image's snapshots one after the other, and Salt's may wait for the one that we are asked for.
+    """
+    try:
+        os.rename(_passing(number), _passing(number) + KEPT)
+    except OSError:
+        return False
+    return True
+
+
+def unkeep(number):
+    """End :func:`keep`; return False where its time was up before."""
+    try:
+        os.unlink(_passing(number) + KEPT)
+    except OSError:
+        return False
+    return True
+
+
+def _passing(number):
+    return os.path.join(PASSING, number)
 
 
 def _end(pids, names, settings):

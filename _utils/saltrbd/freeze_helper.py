@@ -5,8 +5,9 @@ Started by ``saltrbd.freeze`` as ``PYTHON -E -s -S freeze_helper.py PARENT_PID``
 come the lines ``sync``, ``freeze`` and ``thaw``. Each event is a JSON line on stdout: armed, synced, frozen, failed (``busy``: by a
 freeze of somebody else), thawed (with ``why`` and ``seconds``), end. It thaws when it is told, also by SIGUSR1, ``limit`` seconds after
 the first freeze began, when the process to ``watch`` is gone, and when whoever asked is gone, unless it ``stays``. What it holds stands
-in ``marks``. A second process, the guard, holds the same filesystems open and thaws them if this one is killed or stopped. Standard
-library only, Python 3.6 or newer.
+in ``marks``: a file named by the device's number. Who renames that to NUMBER.kept before the thaw keeps it frozen for as long as the file
+is there, until the limit. A second process, the guard, holds the same filesystems open and thaws them if this one is killed or stopped.
+Standard library only, Python 3.6 or newer.
 """
 
 import ctypes
@@ -27,6 +28,8 @@ GUARD_GRACE = 3.0
 RETRY = 0.2
 # With mlockall a thread's whole stack may become resident.
 STACK = 256 << 10
+# What becomes of a mark: see above.
+THAWING, KEPT = ".thawing", ".kept"
 _DEAF = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGUSR2)
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -234,11 +237,23 @@ class Helper:
             pass  # then only the time limit thaws it
 
     def unmark(self, target):
-        """Take the mark away."""
-        try:
-            os.unlink(os.path.join(self.marks, target.number))
-        except OSError:
-            pass
+        """Take the mark away, whatever has become of it."""
+        for suffix in ("", THAWING, KEPT):
+            try:
+                os.unlink(os.path.join(self.marks, target.number + suffix))
+            except OSError:
+                pass
+
+    def is_kept(self):
+        """True while somebody else needs one of ours frozen; of the others nobody can keep one any more."""
+        ours = [target for target in self.targets if target.frozen]
+        for target in ours:
+            path = os.path.join(self.marks, target.number)
+            try:
+                os.rename(path, path + THAWING)
+            except OSError:
+                pass  # it is kept, was renamed before, or could not be made
+        return any(os.path.exists(os.path.join(self.marks, target.number + KEPT)) for target in ours)
 
     def spawn(self, function, *arguments):
         """Run a step in a thread of its own."""
@@ -260,12 +275,11 @@ class Helper:
                 for order in orders:
                     self.obey(order)
             self.asker_gone = self.asker_gone or os.getppid() != self.parent
-            if self.asker_gone and not (self.stays and self.expires):
-                self.thaw("gone")
             if self.watch and not lives(*self.watch):
                 self.thaw("gone")
-            if self.told:
-                self.thaw("told")
+            gone = self.asker_gone and not (self.stays and self.expires)
+            if (self.told or gone) and not self.is_kept():
+                self.thaw("told" if self.told else "gone")
             if self.expires is not None and time.monotonic() >= self.expires:
                 self.thaw("limit")
         for thread in self.threads:
@@ -281,7 +295,7 @@ class Helper:
         elif order == b"freeze":
             self.freeze()
         elif order == b"thaw":
-            self.thaw("told")
+            self.told = True
 
 
 def main():

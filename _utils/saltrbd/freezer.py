@@ -20,8 +20,8 @@ _SCOPE = ["systemd-run", "--scope", "--quiet", "--collect", "--slice=system.slic
 
 
 class Freezer:
-    """The helper process, seen from Salt: it marks in the folder ``marks`` what it holds, goes on after we have gone where it ``stays``, and
-    ends with the process ``watch`` ([pid, start])."""
+    """The helper process, seen from Salt: it marks in the folder ``marks`` what it holds, goes on after us where it ``stays``, and ends
+    with the process ``watch`` ([pid, start])."""
 
     def __init__(self, targets, settings, marks, seconds=None, stays=False, watch=None):
         self._targets = {str(spec): target for spec, target in targets.items()}

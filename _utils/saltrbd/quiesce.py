@@ -38,8 +38,8 @@ def main(argv):
 def quiesce(device, chosen):
     """Freeze the filesystem on the device. Where none can be, what was written to the device itself goes to the image.
 
-    One that stands still already is left as it is: whoever froze it answers for it. A freeze that passes (Salt's for a snapshot of
-    its own) is waited for instead, since it may end before this snapshot is made.
+    One that stands still already is left as it is: whoever froze it answers for it. What Salt froze for a snapshot of its own is kept so
+    until ours is made.
     """
     rbd_nbd = os.getppid()
     target = freeze.on_device(device, device, freeze.own_devices(chosen, {}, ("self", rbd_nbd)))
@@ -47,25 +47,39 @@ def quiesce(device, chosen):
         _flush(device)
         _say(device, "nothing is frozen for a snapshot: {}.".format(target), syslog.LOG_INFO)
         return
-    watch = [rbd_nbd, proc.start_of(rbd_nbd)]
     found = {device: target}
     try:
-        freeze.patiently(lambda: freeze.freeze(found, chosen, marks=freeze.PASSING, watch=watch), found, chosen)
+        kept = freeze.patiently(lambda: _freeze(found, chosen, [rbd_nbd, proc.start_of(rbd_nbd)]), found, chosen)
     except errors.FreezeFailed as error:
         if device not in error.busy:
             raise
         _say(device, "its filesystem on {} is frozen already, by somebody else, and left so.".format(target.mount_point), syslog.LOG_INFO)
         return
-    _note(device)
+    _note(device, kept)
+
+
+def _freeze(found, chosen, watch):
+    """Freeze, or keep frozen; return the number of the filesystem's device where it is kept, else an empty text."""
+    ((device, target),) = found.items()
+    try:
+        freeze.freeze(found, chosen, marks=freeze.PASSING, watch=watch)
+    except errors.FreezeFailed as error:
+        if device in error.busy and freeze.keep(target.number):
+            return target.number
+        raise
+    return ""
 
 
 def unquiesce(device, chosen):
     """Thaw what ``quiesce`` froze; tell when it was thawed too early."""
-    began = _noted(device)
-    if not freeze.thaw_passing(device, chosen) and began is not None:
+    noted = _noted(device)
+    if noted is None:
+        return
+    began, kept = noted
+    if not (freeze.unkeep(kept) if kept else freeze.thaw_passing(device, chosen)):
         _say(
             device,
-            "its filesystem was thawed before the snapshot was made, {:.1f} s ago; do not take that one for filesystem-consistent "
+            "its filesystem, frozen {:.1f} s ago, was thawed before the snapshot was made; do not take that one for filesystem-consistent "
             "(rbd:freeze_timeout is {:g} s).".format(time.monotonic() - began, chosen.freeze_timeout),
             syslog.LOG_WARNING,
         )
@@ -83,21 +97,21 @@ def _path(device):
     return os.path.join(QUIESCED, os.path.basename(device))
 
 
-def _note(device):
+def _note(device, kept):
     os.makedirs(QUIESCED, mode=0o700, exist_ok=True)
     with open(_path(device), "w") as file:
-        file.write(str(time.monotonic()))
+        file.write(json.dumps([time.monotonic(), kept]))
 
 
 def _noted(device):
-    """Return since when the device is quiesced, None where nothing of it was frozen, and forget it."""
+    """Return (since when the device is quiesced, what is only kept frozen), None where nothing of it was frozen, and forget it."""
     try:
         with open(_path(device)) as file:
-            began = float(file.read())
+            noted = json.load(file)
         os.unlink(_path(device))
     except FileNotFoundError:
         return None
-    return began
+    return noted
 
 
 def _say(device, text, level):

@@ -3,7 +3,6 @@
 import rbd
 from session import WorkerError, describe
 
-
 # What of librbd's flags tells the hooks (rbd-nbd --quiesce) of all clients that have the image open; Ceph 16 is the first with both.
 _QUIESCE = {"skip": "RBD_SNAP_CREATE_SKIP_QUIESCE", "try": "RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR"}
 
