@@ -114,10 +114,8 @@ def create(name, images=None, protect=False, consistency="auto"):
 
 def _create(wanted, targets, protect, consistency):
     """Create the snapshots with the ``targets`` frozen, all or none; raises FreezeFailed before anything is made."""
-    # What stands still by us needs no quiesce hook, which would find it frozen; "crash" never freezes.
-    skipped = [item.head for item in wanted] if consistency == "crash" else targets
     requests = [
-        ("snapshot_create", dict(item.where(), protect=protect, quiesce="skip" if item.head in skipped else "try")) for item in wanted
+        ("snapshot_create", dict(item.where(), protect=protect, quiesce=snapshot.quiesce(item, targets, consistency))) for item in wanted
     ]
     hold, outcomes = freeze.Hold(), None
     try:

@@ -42,6 +42,7 @@ def quiesce(device, chosen):
     until ours is made.
     """
     rbd_nbd = os.getppid()
+    _noted(device)  # of an rbd-nbd that was killed before its unquiesce
     target = freeze.on_device(device, device, freeze.own_devices(chosen, {}, ("self", rbd_nbd)))
     if isinstance(target, str):
         _flush(device)
