@@ -258,16 +258,17 @@ def keep(number):
         os.rename(_passing(number), _passing(number) + KEPT)
     except OSError:
         return False
-    return True
+    return _holder(_passing(number) + KEPT) is not None
 
 
 def unkeep(number):
-    """End :func:`keep`; return False where its time was up before."""
+    """End :func:`keep`; return False where its time was up before, or who held it is dead."""
+    held = _holder(_passing(number) + KEPT) is not None
     try:
         os.unlink(_passing(number) + KEPT)
     except OSError:
         return False
-    return True
+    return held
 
 
 def _passing(number):

@@ -229,7 +229,8 @@ class Helper:
             pass  # nobody is there who could thaw it a second time
 
     def mark(self, target):
-        """For ``rbd_filesystem.thaw`` and for the next freeze: who holds this filesystem."""
+        """For ``rbd_filesystem.thaw`` and for the next freeze: who holds this filesystem. What is there is of one that was killed."""
+        self.unmark(target)
         try:
             with open(os.path.join(self.marks, target.number), "w") as file:
                 file.write(json.dumps({"pid": os.getpid(), "name": target.name, "path": target.path}))

@@ -4,7 +4,7 @@ import os
 
 import pytest
 from device_facts import GOOD, IMAGE, SPEC
-from saltrbd import boot_program, device_nbd, device_plan, errors, proc, quiesce_program, snapshot
+from saltrbd import boot_program, device_nbd, device_plan, errors, freeze, proc, quiesce_program, snapshot
 from saltrbd.device_plan import Current, Desired
 from saltrbd.run import Result
 from saltrbd.spec import Spec
@@ -79,6 +79,17 @@ def test_a_device_without_it_is_told_and_nothing_is_changed(quiesce, options, to
 def test_which_snapshots_call_it(frozen, consistency, expected):
     spec = Spec("rbd", "", "a", "s")
     assert snapshot.quiesce(spec, {spec.head: None} if frozen else {}, consistency) == expected
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_what_is_kept_frozen_has_somebody_who_holds_it(alive, tmp_path, monkeypatch):
+    monkeypatch.setattr(freeze, "PASSING", str(tmp_path))
+    monkeypatch.setattr(proc, "argv_of", lambda pid: ["python3", freeze.HELPER] if alive else [])
+    assert not freeze.keep("7:0") and not freeze.unkeep("7:0")
+    (tmp_path / "7:0").write_text('{"pid": 9, "name": "rbd/a", "path": "/mnt"}')
+    assert freeze.keep("7:0") == alive
+    assert freeze.unkeep("7:0") == alive
+    assert not os.listdir(tmp_path) and not freeze.unkeep("7:0")
 
 
 @pytest.fixture
