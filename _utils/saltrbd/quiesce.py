@@ -61,13 +61,10 @@ def quiesce(device, chosen):
 
 def _freeze(found, chosen, watch):
     """Freeze, or keep frozen; return the number of the filesystem's device where it is kept, else an empty text."""
-    ((device, target),) = found.items()
-    try:
-        freeze.freeze(found, chosen, marks=freeze.PASSING, watch=watch)
-    except errors.FreezeFailed as error:
-        if device in error.busy and freeze.keep(target.number):
-            return target.number
-        raise
+    (target,) = found.values()
+    if freeze.keep(target.number):
+        return target.number
+    freeze.freeze(found, chosen, marks=freeze.PASSING, watch=watch)
     return ""
 
 

@@ -221,7 +221,7 @@ def test_a_snapshot_that_somebody_else_makes_has_what_was_not_synced(by_nbd, cep
     rbd_cli("snap", "create", f"{spec}@theirs")
     assert content_at(ceph, spec.at("theirs"), tmp_path) == DATA
     assert not is_frozen(point)
-    no_helper_is_left()
+    no_helper_is_left(30)
 
 
 def test_without_the_hook_it_has_not(by_nbd, ceph, rbd_cli, tmp_path, states, modules):
@@ -253,20 +253,20 @@ def test_our_own_snapshot_freezes_once(counted, by_nbd, ceph, rbd_cli, tmp_path,
     for number in range(3):
         rbd_cli("snap", "create", f"{spec}@theirs{number}")
     wait_thawed(point, 15)
-    no_helper_is_left()
+    no_helper_is_left(30)
     assert counted() == ["quiesce", "unquiesce"] * 3
 
 
 def test_ours_and_theirs_at_once(by_nbd, cluster, modules):
-    """Neither thaws what the other holds, and both are made."""
+    """Neither waits for the other for ever, and both are made: librbd makes them one after the other, while ours holds the freeze."""
     spec, point, _ = by_nbd()
-    theirs = [subprocess.Popen(snap_create(cluster, f"{spec}@theirs{number}")) for number in range(3)]
-    for number in range(3):
+    for number in range(2):
+        theirs = subprocess.Popen(snap_create(cluster, f"{spec}@theirs{number}"))
         made = modules.rbd_snapshot.create(f"{spec}@ours{number}", consistency="filesystem")[f"{spec}@ours{number}"]
         assert made["consistency"] == "filesystem"
-    assert [process.wait(timeout=120) for process in theirs] == [0, 0, 0]
+        assert theirs.wait(timeout=120) == 0
     wait_thawed(point, 20)
-    no_helper_is_left()
+    no_helper_is_left(30)
 
 
 def test_a_hook_that_fails(by_nbd, rbd_cli, cluster, modules, monkeypatch):
@@ -274,7 +274,7 @@ def test_a_hook_that_fails(by_nbd, rbd_cli, cluster, modules, monkeypatch):
     monkeypatch.setattr(quiesce_program, "hook", lambda: "/bin/false")
     spec, _, _ = by_nbd()
     code, _, said = commands.run(snap_create(cluster, f"{spec}@theirs"), timeout=60, check=False)
-    assert code != 0 and "failed to notify quiesce" in said
+    assert code == 1 and "Operation not permitted" in said  # what the hook ended with
     # A client on another host can freeze nothing, and asks that hook.
     monkeypatch.setattr(freeze, "targets", lambda *_: {spec: "it is not mapped on this host"})
     made = modules.rbd_snapshot.create(f"{spec}@ours")[f"{spec}@ours"]
@@ -295,7 +295,8 @@ def test_rbd_nbd_is_killed_in_the_quiesced_time(by_nbd, cluster, make_client):
         began = time.monotonic()
         until(lambda: not refusal(point).endswith("busy"), 10, "it is frozen still")
         print(f"thawed {time.monotonic() - began:.1f} s after the kill; then: {refusal(point)}")
-        no_helper_is_left()
+        no_helper_is_left(30)
     finally:
         theirs.kill()
         theirs.wait()
+        tool("umount", point)
