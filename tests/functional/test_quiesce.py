@@ -289,7 +289,7 @@ def test_rbd_nbd_is_killed_in_the_quiesced_time(by_nbd, cluster, make_client):
     path = quiesced(ceph, spec)
     theirs = subprocess.Popen(snap_create(cluster, f"{spec}@theirs"), stderr=subprocess.DEVNULL)
     try:
-        until(lambda: os.path.exists(path), 30, "it is not quiesced")
+        until(lambda: os.path.exists(path), 120, "it is not quiesced")
         assert refusal(point).endswith("busy")
         os.kill(pid, signal.SIGKILL)
         began = time.monotonic()
