@@ -36,6 +36,7 @@ def _shown(mapping):
         "driver": mapping.driver,
         "read_only": mapping.read_only,
         "encryption": mapping.encryption,
+        "quiesce": mapping.quiesce,
         "link": device.link_path(mapping.fsid, mapping.spec),
         "pid": mapping.pid,
         "fault": mapping.fault,
@@ -56,8 +57,9 @@ def map_(name, driver=None, read_only=False, exclusive=True, options=None, persi
         False: other hosts may map and write the image at the same time, which destroys every filesystem that is not
         made for it (GFS2, OCFS2).
     options
-        Of the driver, as a mapping or a list of words: krbd's map options (``queue_depth: 256``), rbd-nbd's (``io-timeout: 60``),
-        fuse's ``discard`` (unmap, ignore) and ``detect-zeroes`` (off, on, unmap). The driver must be named then.
+        Of the driver, as a mapping or a list of words: krbd's map options (``queue_depth: 256``), rbd-nbd's (``io-timeout: 60``;
+        ``quiesce: False`` maps without Ceph's quiesce hook), fuse's ``discard`` (unmap, ignore) and ``detect-zeroes`` (off, on, unmap). The
+        driver must be named then.
     persist
         True: systemd maps it at boot, before and without Salt, by the unit ``rbd-volume@POOL:IMAGE:HASH.service``. False: it does not any
         more. None leaves that as it is.
@@ -101,11 +103,12 @@ def unmap(name):
 
 def list_():
     """
-    Return what this host has mapped of the cluster: {"pool/image@snap": {"device", "driver", "read_only", "encryption", "link",
-    "pid", "fault"}}.
+    Return what this host has mapped of the cluster: {"pool/image@snap": {"device", "driver", "read_only", "encryption", "quiesce",
+    "link", "pid", "fault"}}.
 
-    ``fault`` is None, or why a device is of no use: its daemon is dead, or its image was removed since, or that the Ceph user may not
-    read the image, so that nothing more is known of it.
+    ``quiesce`` is the path of the hook that freezes the filesystem for snapshots that others make, empty for a writable device of nbd
+    without one, None where there can be none (krbd, fuse, read-only). ``fault`` is None, or why a device is of no use: its daemon is dead,
+    or its image was removed since, or that the Ceph user may not read the image, so that nothing more is known of it.
 
     CLI Example:
 

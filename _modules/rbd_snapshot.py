@@ -114,7 +114,9 @@ def create(name, images=None, protect=False, consistency="auto"):
 
 def _create(wanted, targets, protect, consistency):
     """Create the snapshots with the ``targets`` frozen, all or none; raises FreezeFailed before anything is made."""
-    requests = [("snapshot_create", dict(item.where(), protect=protect)) for item in wanted]
+    requests = [
+        ("snapshot_create", dict(item.where(), protect=protect, quiesce=snapshot.quiesce(item, targets, consistency))) for item in wanted
+    ]
     hold, outcomes = freeze.Hold(), None
     try:
         if targets:

@@ -9,7 +9,7 @@ import json
 import os
 import time
 
-from saltrbd import boot, device_users, errors, kernel, launch, proc, secret
+from saltrbd import boot, device_users, errors, kernel, launch, proc, quiesce_program, secret
 from saltrbd.loop import size_of
 from saltrbd.mapping import RUN, Mapping, keep, link_path
 from saltrbd.run import run, which
@@ -20,6 +20,8 @@ NAME = "nbd"
 SYSFS = "/sys/module/nbd"
 MARK = "SALT_RBD_IMAGE"
 RECORDS = os.path.join(RUN, ".nbd")
+# What of the settings the quiesce hook needs.
+_HOOK_KEYS = ("freeze_timeout", "timeout", "conf", "keyring")
 _OURS = (
     "device",
     "read-only",
@@ -43,6 +45,7 @@ _OURS = (
     "client-mount-timeout",
     "encryption-format",
     "encryption-passphrase-file",
+    "quiesce-hook",
 )
 
 
@@ -63,16 +66,19 @@ def _living():
     if not glob.glob("/sys/block/nbd*/pid") or which("rbd-nbd") is None:
         return []  # those of another program, or of the host outside a container
     found = run(["rbd-nbd", "list-mapped", "--format", "json"], 30).out
-    return [
-        mapping_of(entry, proc.environ_of(entry["id"]))._replace(encryption=encryption_of(proc.argv_of(int(entry["id"]))))
-        for entry in json.loads(found or "[]")
-    ]
+    return [_served(entry, proc.argv_of(int(entry["id"]))) for entry in json.loads(found or "[]")]
 
 
-def encryption_of(argv):
-    """Return the LUKS format by which an rbd-nbd with this command line opened its image, empty for none; pure."""
+def _served(entry, argv):
+    mapping = mapping_of(entry, proc.environ_of(entry["id"]))
+    hook = None if mapping.read_only else argument_of(argv, "--quiesce-hook") if "--quiesce" in argv else ""
+    return mapping._replace(encryption=argument_of(argv, "--encryption-format"), quiesce=hook)
+
+
+def argument_of(argv, option):
+    """Return the value of an option in a command line of rbd-nbd, empty for none; pure."""
     for word, value in zip(argv, argv[1:]):
-        if word == "--encryption-format":
+        if word == option:
             return value
     return ""
 
@@ -134,6 +140,8 @@ def attach(wanted):
     settings = wanted.ceph.settings
     argv = ["rbd-nbd", "map", str(wanted.spec)] + _words(wanted.options) + ["--read-only"] * wanted.read_only
     argv += ["--exclusive"] * (wanted.exclusive and "exclusive-lock" in wanted.features)
+    argv += _hook(wanted)
+    env = {MARK: mark, quiesce_program.ENV: json.dumps({key: getattr(settings, key) for key in _HOOK_KEYS})}
     os.makedirs(RUN, mode=0o700, exist_ok=True)
     what, before = "RBD volume {}".format(wanted.spec), boot.unit(link_path(wanted.fsid, wanted.spec))
     service = ("rbd-volume-" + mark, what)
@@ -142,9 +150,9 @@ def attach(wanted):
             argv += ["--encryption-format", wanted.key.format, "--encryption-passphrase-file", path]
             # Making the key of a passphrase takes seconds, and far more on a busy host.
             slow = max(settings.timeout, settings.progress_timeout)
-            launch.start(argv + command_args(settings), *service, slow, before, env={MARK: mark})
+            launch.start(argv + command_args(settings), *service, slow, before, env=env)
     else:
-        launch.start(argv + command_args(settings), *service, settings.timeout, before, env={MARK: mark})
+        launch.start(argv + command_args(settings), *service, settings.timeout, before, env=env)
     for mapping in _living():
         if (mapping.fsid, mapping.image_id, mapping.snapshot_id) == (wanted.fsid, wanted.image_id, wanted.snapshot_id):
             launch.leave_control_group(mapping.pid)
@@ -156,14 +164,30 @@ def attach(wanted):
 
 def check(options):
     """Raise :class:`InvalidArgument` for an option that the driver does not take."""
-    for key, _ in options:
+    for key, value in options:
+        if key == "quiesce" and value not in (None, "off"):
+            raise errors.InvalidArgument("The option quiesce of the driver nbd is True or False, not {}.".format(value))
         if key.replace("_", "-") in _OURS:
             raise errors.InvalidArgument("The option {} of rbd-nbd is set by an argument of its own, or by the pillar.".format(key))
+
+
+def _hook(wanted):
+    """Return the words by which rbd-nbd runs our hook before and after a snapshot; Ceph 16 is the first that has it."""
+    if wanted.read_only or not wants_hook(wanted.options) or "--quiesce-hook" not in run(["rbd-nbd", "--help"], 30, ok=None).out:
+        return []
+    return ["--quiesce", "--quiesce-hook", quiesce_program.hook()]
+
+
+def wants_hook(options):
+    """False where the options say ``quiesce: False``; pure."""
+    return ("quiesce", "off") not in options
 
 
 def _words(options):
     words = []
     for key, value in options:
+        if key == "quiesce":
+            continue  # see wants_hook
         words += ["--" + key] + ([] if value is None else [value])
     return words
 

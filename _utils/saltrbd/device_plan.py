@@ -14,6 +14,7 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]*")
 # Longer than any option of a driver.
 _LONGEST = 256
 
+_UNHOOKED = "{} was mapped without Ceph's quiesce hook: snapshots that others make of it are crash-consistent, until it is mapped anew."
 # What earlier states of a dry run planned: what all units for the boot run is written anew.
 PROGRAM = ("boot", "program")
 # ``persist``: True, False, or None where the boot is left as it is.
@@ -254,8 +255,10 @@ def plan(spec, current, want, supported):
         return Plan(refusals=refusals)
     mapping = current.mapping
     good = mapping and not mapping.fault
+    unhooked = good and mapping.quiesce == "" and device_nbd.wants_hook(want.options)
+    notes = [_UNHOOKED.format(spec)] if unhooked else []
     if good and not current.mend and not current.boot:
-        return Plan()
+        return Plan(notes=notes)
     driver = mapping.driver if good else current.driver
     new = _words(driver, want.read_only, want.key.format if want.key else "")
     changes = {"device": change(None if mapping is None else "{}, but {}".format(new, mapping.fault), new)}
@@ -264,7 +267,6 @@ def plan(spec, current, want, supported):
         changes = {field: mended[field] for field in current.mend}
     if current.boot:
         changes["at_boot"] = current.boot
-    notes = []
     if current.verdict and current.verdict.blocklist:
         notes.append(
             "The daemon at {} of the host {}, which is gone, is locked out of the cluster.".format(

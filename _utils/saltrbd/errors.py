@@ -176,11 +176,12 @@ class FilesystemDamaged(RbdError):
 
 
 class FreezeFailed(RbdError):
-    """The filesystem could not be frozen, or somebody else froze it. ``blocked``: {image: why} of those that stood in the way."""
+    """The filesystem could not be frozen, or somebody else froze it. ``blocked``: {image: why} of those that stood in the way, ``busy``
+    those of them that are frozen already."""
 
-    def __init__(self, message="", blocked=None):
+    def __init__(self, message="", blocked=None, busy=()):
         super().__init__(message)
-        self.blocked = dict(blocked or {})
+        self.blocked, self.busy = dict(blocked or {}), frozenset(busy)
 
 
 def by_name(name):

@@ -17,7 +17,9 @@ _ABANDONED = 120
 
 class Mapping(
     namedtuple(
-        "Mapping", "spec device driver read_only pid fsid image_id snapshot_id fault encryption", defaults=(None, "", "", None, None, "")
+        "Mapping",
+        "spec device driver read_only pid fsid image_id snapshot_id fault encryption quiesce",
+        defaults=(None, "", "", None, None, "", None),
     )
 ):
     """An image or snapshot as a block device of this host.
@@ -25,7 +27,8 @@ class Mapping(
     ``device`` is a path such as /dev/rbd0, ``pid`` the daemon that serves it (None for krbd). ``image_id`` and
     ``snapshot_id`` tell it from another image of the same name. ``fault`` is None, or why the device is of no use: its
     daemon is dead, it has no device any more, or the image of that name is another one by now. ``encryption`` is "luks1" or "luks2"
-    where the device shows what lies behind the image's LUKS header, else empty.
+    where the device shows what lies behind the image's LUKS header, else empty. ``quiesce`` is the path of the hook that is run before
+    and after every snapshot of the image, empty for a writable device of nbd without one, None where there can be none.
     """
 
     __slots__ = ()

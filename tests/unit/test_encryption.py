@@ -167,7 +167,7 @@ def test_the_passphrase_goes_to_cryptsetup_by_stdin(monkeypatch):
     ],
 )
 def test_rbd_nbd_tells_of_the_header_it_opened(argv, kind):
-    assert device_nbd.encryption_of(argv) == kind
+    assert device_nbd.argument_of(argv, "--encryption-format") == kind
 
 
 @pytest.mark.parametrize(("opened", "declared"), [("", "luks2"), ("luks1", "luks2"), ("luks2", None)])
