@@ -185,7 +185,7 @@ def by_nbd(only_nbd, ceph, rbd_cli, spec, tmp_path):
 
 
 @pytest.fixture
-def counted(tmp_path, monkeypatch):
+def counted(only_nbd, tmp_path, monkeypatch):
     """Let images be mapped with a hook that counts and calls ours; returns a function: the words it was called with since."""
     log = tmp_path / "calls"
     path = tmp_path / "counted"
