@@ -66,7 +66,8 @@ def info(name):
 
 def create(name, images=None, protect=False, consistency="auto"):
     """
-    Create snapshots, all at once, and return {spec: {"consistency", "seconds", "reason"}}.
+    Create snapshots, all at once and all or none, and return {spec: {"consistency", "seconds", "reason"}}. Where one fails, those
+    that were made are removed again.
 
     name
         ``pool/image@snap``, a list of these, or a snapshot's name for all of ``images``.
@@ -112,24 +113,24 @@ def create(name, images=None, protect=False, consistency="auto"):
 
 
 def _create(wanted, targets, protect, consistency):
-    """Create the snapshots with the ``targets`` frozen; raises FreezeFailed before anything is made."""
-    if not targets:
-        _all("snapshot_create", wanted, protect=protect)
-        return {str(item): {"consistency": "crash", "seconds": None} for item in wanted}
-    outcomes = None
+    """Create the snapshots with the ``targets`` frozen, all or none; raises FreezeFailed before anything is made."""
+    requests = [
+        ("snapshot_create", dict(item.where(), protect=protect, quiesce=snapshot.quiesce(item, targets, consistency))) for item in wanted
+    ]
+    hold, outcomes = freeze.Hold(), None
     try:
-        with freeze.held(targets, _settings()) as hold:
-            outcomes = client.get(_settings()).batch([("snapshot_create", dict(item.where(), protect=protect)) for item in wanted])
+        if targets:
+            with freeze.held(targets, _settings()) as hold:
+                outcomes = client.get(_settings()).batch(requests)
+        else:
+            outcomes = client.get(_settings()).batch(requests)
     except errors.RbdError as error:
-        if outcomes is None or consistency != "filesystem":
+        if outcomes is None:
             raise
         raise _undone(wanted, outcomes, [error])
-    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
-    if consistency == "filesystem" and (failed or not hold.intact):
-        # What was made may be of a moment after the thaw, and the next run would take it for what was declared.
+    if any(outcome.error is not None for outcome in outcomes) or (consistency == "filesystem" and not hold.intact):
+        # What was made is not of one moment with the rest, and the next run would take it for what was declared.
         raise _undone(wanted, outcomes)
-    if failed:
-        raise errors.together(failed)
     return {
         str(item): {
             "consistency": "filesystem" if hold.intact and item.head in targets else "crash",

@@ -24,7 +24,7 @@ Ceph RBD images as desired state.
 import functools
 import time
 
-from saltrbd import client, converge, facts, image, purge, rename, settings, spec
+from saltrbd import client, converge, facts, image, purge, rename, settings, shrink, spec
 
 __virtualname__ = "rbd_image"
 
@@ -47,6 +47,7 @@ def present(
     config=None,
     allow_shrink=False,
     restore_from_trash=None,
+    encryption=None,
 ):
     """
     Make the image exist as declared. What is not declared is left as it is.
@@ -55,7 +56,8 @@ def present(
         ``pool[/namespace]/image``.
     size
         Bytes, or text such as ``10G``. Needed to create the image. Growing is done; shrinking is refused without
-        ``allow_shrink: True``.
+        ``allow_shrink: True``, and also with it while anybody uses the image, and while its ext4 needs more: shrink that first
+        (``resize2fs``). An xfs cannot shrink.
     features
         The whole list of features (layering, exclusive-lock, object-map, fast-diff, deep-flatten, journaling). Drift is
         mended in the order that Ceph needs, and the object map rebuilt; layering and deep-flatten cannot be changed.
@@ -67,6 +69,9 @@ def present(
     restore_from_trash
         When the image is absent and one of its name lies in the trash: None refuses, True brings it back, False makes a
         new one, an id brings that one back.
+    encryption
+        Only for a shrink of an encrypted image, to look for its filesystem: format and place of the passphrase, as in
+        ``rbd_device.mapped``.
 
     What only trying can tell: whether the Ceph user may write, whether the cluster has room, whether a data pool takes
     overwrites, and whether Ceph takes a ``config`` key's value.
@@ -82,7 +87,9 @@ def present(
         current = facts.images(__salt__["rbd_image.info"], known, [wanted])[wanted]
         refused = image.unknown_config(wanted, current, want, __salt__["rbd_image.config_keys"])
         if current is not None:
-            plan = image.plan_present(wanted, current, want, allow_shrink)
+            plan = image.plan_present(wanted, current, want, allow_shrink, encryption=encryption)
+            if allow_shrink and want["size"] is not None and want["size"] < current["size"]:
+                refused += _too_small(wanted, want["size"], encryption, known)
             return converge.merge([plan, converge.Plan(refusals=refused)])
         cluster = __salt__["rbd_image.cluster"]()
         there = functools.partial(facts.namespaces, __salt__["rbd_image.namespaces"], known)
@@ -93,6 +100,17 @@ def present(
         return image.plan_present(wanted, None, want, allow_shrink, restore_from_trash, trashed, cluster)
 
     return converge.converge(name, __opts__["test"], look, _act, known, "{} is as declared.".format(name))
+
+
+def _too_small(wanted, size, encryption, known):
+    """Why an image may not shrink; nothing is known of one that a dry run only plans."""
+    name = str(wanted)
+    now = __salt__["rbd_image.info"]([name], users=True)[name]
+    there = facts.images(lambda names, **more: {names[0]: now}, known, [wanted])[wanted]
+    if now is None or there["id"] != now["id"]:
+        return []
+    content = __salt__["rbd_filesystem.info"](name, check=False, encryption=encryption)
+    return shrink.refusals(wanted, size, content, there, known.get(("device", name), 0) is None)
 
 
 def absent(name, trash=True, delay=None):

@@ -23,12 +23,14 @@ NO_TESTS = 5
 # A part that mounts in a mount namespace of its own: a container that starts meanwhile would hold copies of mounts that come and go.
 # What is mounted outside, by systemd for instance, shows inside.
 APART, OWN_MOUNTS = "faults", ["unshare", "--mount", "--propagation", "slave"]
-# What of it is run without any choice; the kills and the forced faults take longer, and are asked for.
-APART_ALWAYS = ("test_secrets.py",)
+# What of it is run without any choice: ten kills by a new number. The forced faults take longer, and are asked for, as more kills are.
+APART_ALWAYS = ("test_kills.py", "test_secrets.py", "test_secrets_events.py")
 
 # Below Salt: the cluster, the device or the machine fails, and what answers is the core; or states whose way through Salt is that of
 # the others, on an image's life. Without a choice they run on one version; ./lab test functional --salt VERSION runs them on any.
 ONCE = (
+    "test_begun.py",
+    "test_benchmark.py",
     "test_blank.py",
     "test_docs.py",
     "test_docs_snapshots.py",
@@ -37,9 +39,13 @@ ONCE = (
     "test_freeze.py",
     "test_lab.py",
     "test_long_snapshot_work.py",
+    "test_one_moment.py",
     "test_rbd_clone_flattened.py",
     "test_rbd_cluster.py",
     "test_rbd_device_faults.py",
+    "test_rbd_device_fenced.py",
+    "test_rbd_encryption.py",
+    "test_rbd_encryption_killed.py",
     "test_rbd_filesystem_killed.py",
     "test_rbd_filesystem_lock.py",
     "test_rbd_image_removed.py",
@@ -49,6 +55,7 @@ ONCE = (
     "test_rbd_snapshot_retained.py",
     "test_rbd_snapshot_rolled_back.py",
     "test_rbd_snapshot_undo.py",
+    "test_second_look.py",
     "test_trashed_counted.py",
     "test_two_clients.py",
     "test_worker.py",

@@ -1,6 +1,7 @@
 """Images as desired state: check what is declared, and plan from the current facts."""
 
 from saltrbd import duration, features, size
+from saltrbd import users as who
 from saltrbd.converge import Plan, change
 from saltrbd.errors import InvalidArgument, quoted
 
@@ -130,15 +131,15 @@ def check_delay(value, trash=True):
     return 0 if value is None else duration.parse(value)
 
 
-def plan_present(spec, current, want, allow_shrink=False, restore=None, trashed=(), defaults=None):
+def plan_present(spec, current, want, allow_shrink=False, restore=None, trashed=(), defaults=None, encryption=None):
     """Return the :class:`Plan` that makes the image as declared.
 
     ``current``: the image's facts, None where it is absent; ``trashed``: the trash's entries of this name, each with
     the ``facts`` of its image; ``restore``: None, True, False or an id; ``defaults``: the cluster's facts, for what is
-    not declared.
+    not declared; ``encryption``: the argument of that name, for a shrink.
     """
     if current is not None:
-        return plan_drift(spec, current, want, allow_shrink)
+        return plan_drift(spec, current, want, allow_shrink, encryption)
     if restore is not False and (trashed or isinstance(restore, str)):
         return plan_restore(spec, restore, trashed, lambda facts: plan_drift(spec, facts, want, allow_shrink))
     if want["size"] is None:
@@ -265,7 +266,7 @@ def plan_restore(spec, restore, trashed, drift_from):
     return Plan(steps=steps, changes={str(spec): fields}, planned=planned)
 
 
-def plan_drift(spec, current, want, allow_shrink=False):
+def plan_drift(spec, current, want, allow_shrink=False, encryption=None):
     """Return the :class:`Plan` that brings an image that exists to what is declared."""
     name, fields, steps, refused, facts = str(spec), {}, [], [], dict(current)
     for key in LAYOUT:
@@ -283,7 +284,9 @@ def plan_drift(spec, current, want, allow_shrink=False):
                 "{}: it has {}, and shrinking it to {} would cut off data. Declare allow_shrink: True to do it.".format(spec, old, new)
             )
         fields["size"] = change(old, new)
-        steps.append(("rbd_image.resize", {"name": name, "size": want["size"], "allow_shrink": want["size"] < current["size"]}))
+        shrinks = want["size"] < current["size"]
+        arguments = {"name": name, "size": want["size"], "allow_shrink": shrinks}
+        steps.append(("rbd_image.resize", dict(arguments, encryption=encryption) if shrinks and encryption else arguments))
         facts["size"] = want["size"]
     for key in ("metadata", "config"):
         put = {item: value for item, value in (want[key] or {}).items() if value is not None and current[key].get(item) != value}
@@ -336,6 +339,7 @@ def plan_absent(spec, current, trash=True, delay=0):
     blocked = in_the_way(current, spec, trash)
     if blocked:
         told = "{} is not removed. In the way are: {}.".format(spec, "; ".join(blocked))
+        told += " " + who.DEAD if current["watchers"] else ""
         return Plan(changes={str(spec): fields}, refusals=[told])
     planned = {("image", str(spec)): None}
     if trash:
@@ -367,7 +371,7 @@ def left_in_trash(spec, entries):
 def users(current):
     """Return who uses the image with these facts, as words."""
     found = list(current.get("devices", ()))
-    found += ["the user {address} (client.{client})".format(**item) for item in current["watchers"]]
+    found += ["the user " + who.words(item) for item in current["watchers"]]
     return found + ["the lock '{cookie}' held by {client} at {address}".format(**item) for item in current["locks"]]
 
 

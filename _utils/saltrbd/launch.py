@@ -55,9 +55,13 @@ def _network():
 
 
 def leave_control_group(pid):
-    """Move a daemon out of the control groups of its starter, to the roots, where that is possible."""
-    if has_systemd():
-        return  # it has its own service
+    """Move a daemon out of the control groups of its starter, unless it has a service of its own."""
+    if not has_systemd():
+        move_to_roots(pid)
+
+
+def move_to_roots(pid):
+    """Move a process to the roots of the control groups by which a service is ended, where that is possible."""
     for root, path in _groups(pid):
         if path == "/":
             continue

@@ -179,6 +179,11 @@ def _refusals(spec, facts, place, wanted, here):
         if elsewhere:
             refused.append("{} is mounted on {}; unmount it there before it is mounted on {}.".format(spec, ", ".join(elsewhere), point))
     refused += _unfit(spec, facts, wanted, here)
+    if wanted.persist and facts["encryption"]:
+        refused.append(
+            "{} is encrypted, and its passphrase is not kept on this node, so that nothing mounts it at boot: declare "
+            "persist: False.".format(spec)
+        )
     foreign = [entry for entry in place["fstab"] if not fstab.is_ours(entry)]
     if wanted.persist and foreign:
         refused.append(fstab.foreign_line(fstab.PATH, point, foreign[0]))

@@ -20,7 +20,7 @@ import json
 import time
 from collections import namedtuple
 
-from saltrbd import errors, proc
+from saltrbd import errors, proc, users
 from saltrbd.run import run
 from saltrbd.settings import command_args
 
@@ -39,16 +39,16 @@ def me(settings):
     return {"host": settings.host, "boot": proc.boot_id(), "pids": proc.pid_namespace()}
 
 
-def judge(spec, holder, users, served, mine):
+def judge(spec, holder, using, served, mine):
     """Return the :class:`Verdict` on a writable mapping of ``spec`` by this host; pure.
 
-    ``users`` is from the worker (watchers, locks); ``served`` is "device" where the image has a device on this host, "daemon"
+    ``using`` is from the worker (watchers, locks); ``served`` is "device" where the image has a device on this host, "daemon"
     where only a half-started daemon runs, else ""; ``mine`` is from :func:`me`. A verdict without a refusal that is not
     ``ours`` may take the lock, after breaking ``holder``'s and blocklisting the address ``blocklist``.
     """
-    watchers = users["watchers"]
+    watchers = using["watchers"]
     if holder is None:
-        return _unheld(spec, users, served)
+        return _unheld(spec, using, served)
     host, address = holder.facts.get("host") or "an unnamed host", holder.facts.get("address")
     held = "{} is mapped by the host {} (address {})".format(spec, host, address or holder.address)
     here = host == mine["host"]
@@ -64,7 +64,7 @@ def judge(spec, holder, users, served, mine):
         # Another machine may bear the same name (a container that moved, a clone): then its daemon may still live.
         return Verdict(blocklist=address, holder=holder)
     if watchers:
-        return Verdict(held + "; unmap it there first.")
+        return Verdict("{}; unmap it there first. {} rbd_device.fenced locks it out at once.".format(held, users.DEAD))
     if not address:
         return Verdict(
             held
@@ -81,7 +81,7 @@ def _break_words(spec, held):
     return ["rados"] + where + ["lock", "break", held.object, LOCK, held.locker, "--lock-cookie", held.cookie]
 
 
-def _unheld(spec, users, served):
+def _unheld(spec, using, served):
     if served == "daemon":
         return Verdict()
     if served:
@@ -89,17 +89,13 @@ def _unheld(spec, users, served):
             "{} is mapped on this host, but not exclusively. Unmap it first, or declare exclusive: False (for filesystems that "
             "several hosts may mount).".format(spec)
         )
-    if users["watchers"]:
+    if using["watchers"]:
         return Verdict(
-            "{} is in use by {}; unmap or close it there first.".format(
-                spec, ", ".join("{address} (client.{client})".format(**watcher) for watcher in users["watchers"])
-            )
+            "{} is in use by {}; unmap or close it there first. {}".format(spec, ", ".join(map(users.words, using["watchers"])), users.DEAD)
         )
-    if users["locks"]:
+    if using["locks"]:
         return Verdict(
-            "{} has the advisory lock of {}; see 'rbd lock ls {}'.".format(
-                spec, ", ".join("{address} ({client}, {cookie})".format(**lock) for lock in users["locks"]), spec
-            )
+            "{} has the advisory lock of {}; see 'rbd lock ls {}'.".format(spec, ", ".join(map(users.lock_words, using["locks"])), spec)
         )
     return Verdict()
 
@@ -110,12 +106,17 @@ def _wait(spec, whose, watchers):
     )
 
 
-def look(ceph, spec, image_id, served):
-    """Read lock and users and return the :class:`Verdict`; a client that only passes is waited for."""
+def look(ceph, spec, image_id, served, living=list):
+    """Read lock and users and return the :class:`Verdict`; a client that only passes is waited for.
+
+    ``living`` gives of the watchers those that a dry run would not have locked out.
+    """
     until = time.monotonic() + PASSING
     while True:
         found = holder(ceph, spec, image_id)
-        verdict = judge(spec, found, ceph.call("image_users", spec.head), served, me(ceph.settings))
+        using = users.named(ceph.call("image_users", spec.head), ceph.settings.host, found)
+        using["watchers"] = living(using["watchers"])
+        verdict = judge(spec, found, using, served, me(ceph.settings))
         if not verdict.refusal or found is not None or served or time.monotonic() > until:
             return verdict
         time.sleep(0.25)
@@ -144,6 +145,7 @@ def annotate_devices(facts, mappings):
 def annotate(ceph, spec, facts):
     """Add our own lock to an image's ``locks``, and mark with ``here`` what belongs to this host's mapping of it."""
     held = holder(ceph, spec, facts["id"])
+    users.named(facts, ceph.settings.host, held)
     if held is None:
         return
     mine = me(ceph.settings)
@@ -151,7 +153,14 @@ def annotate(ceph, spec, facts):
     host = held.facts.get("host") or "an unnamed host"
     address = held.facts.get("address") or held.address
     facts["locks"].append(
-        {"client": "the host {}".format(host), "cookie": LOCK, "address": address, "here": here, "driver": held.facts.get("driver")}
+        {
+            "client": "the host {}".format(host),
+            "cookie": LOCK,
+            "address": address,
+            "here": here,
+            "host": held.facts.get("host"),
+            "driver": held.facts.get("driver"),
+        }
     )
     for watcher in facts["watchers"]:
         watcher["here"] = here and watcher["client"] == held.facts.get("client")

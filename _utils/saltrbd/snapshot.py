@@ -44,6 +44,16 @@ def check_consistency(value):
     return value
 
 
+def quiesce(spec, targets, consistency):
+    """Return whether the quiesce hooks of an image's clients are called before its snapshot: "skip" or "try"; pure.
+
+    What stands still by us (``targets``) needs none: it would find the filesystem frozen. ``crash`` never freezes. Of the others only those
+    can freeze it that have it mounted; nobody tells whether one did, so that it counts as crash-consistent, and one that fails is no reason
+    to make none.
+    """
+    return "skip" if spec.head in targets or consistency == "crash" else "try"
+
+
 def may_be(spec, outcome):
     """Tell whether the snapshot may be there although its making had no answer; pure."""
     facts = getattr(outcome.error, "facts", None) or {}

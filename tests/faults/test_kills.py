@@ -15,6 +15,7 @@ ATTEMPTS = 4
 
 def test_kill(kill, site, tally):
     landed = None
+    site.story.clear()
     site.take_away()  # of a kill that failed
     for attempt in range(ATTEMPTS):
         number, declared = site.next()

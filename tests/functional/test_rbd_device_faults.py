@@ -182,3 +182,30 @@ def test_the_osd_is_stopped(private_cluster, make_loaders, rbd_cli):
     while (last := own.states.rbd_device.unmapped("rbd/a")).result is not True:
         assert time.monotonic() < deadline, (last.comment, lab_cluster.ceph(private_cluster.folder, "status"))
         time.sleep(1)
+
+
+def test_the_same_name_in_another_cluster(private_cluster, make_loaders, states, modules, rbd_cli):
+    """Pool, image and snapshot are called the same in two clusters: a device of the one is never taken for the other's."""
+    other = type(rbd_cli)(private_cluster)
+    ceph = {key: getattr(private_cluster, key) for key in ("conf", "keyring", "user", "fsid", "monitors")}
+    theirs = make_loaders(pillar={"ceph": {**ceph, "pool": "rbd"}})
+    image = f"rbd/twin-{uuid.uuid4().hex[:6]}"
+    for cli in (rbd_cli, other):
+        cli("create", image, "--size", "8M")
+    both(states.rbd_device.mapped, image)
+    ours = modules.rbd_device.info(image)
+    assert image not in theirs.modules.rbd_device.list()
+    assert (theirs.states.rbd_device.unmapped(image).result, theirs.states.rbd_device.unmapped(image).changes) == (True, {})
+    both(theirs.states.rbd_device.mapped, image)
+    second = theirs.modules.rbd_device.info(image)
+    assert second["device"] != ours["device"] and second["link"] != ours["link"]
+    for facts, word in ((ours, b"ours"), (second, b"theirs")):
+        with open(facts["device"], "r+b", buffering=0) as file:
+            file.write(word.ljust(512))
+            os.fsync(file.fileno())
+    both(theirs.states.rbd_device.unmapped, image)
+    assert modules.rbd_device.info(image)["device"] == ours["device"] and os.path.realpath(ours["link"]) == ours["device"]
+    both(states.rbd_device.unmapped, image)
+    for cli, word in ((rbd_cli, "ours"), (other, "theirs")):
+        assert cli("export", "--no-progress", image, "-").startswith(f"{word} ")
+        cli("rm", "--no-progress", image)

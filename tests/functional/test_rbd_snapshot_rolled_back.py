@@ -134,7 +134,7 @@ def test_not_while_another_client_uses_it(image, held, other_client, refuses, co
     number = held(image)  # it writes
     told = refuses("rbd_snapshot.rolled_back", f"{image}@s", discard_changes=True)
     assert told.startswith(f"{image} is not rolled back to s. In the way are: the user 127.0.0.1:0/")
-    assert f"(client.{number})" in told
+    assert f"(client.{number}, host tests)" in told
     with pytest.raises(Refused, match=f"client.{number}"):
         modules.rbd_snapshot.rollback(f"{image}@s")
     # Who comes between the look and the act is seen too.

@@ -304,3 +304,26 @@ def test_user_without_capabilities(make_client, make_user, pool, rbd_cli):
         f"Creating the image {pool}/not-mine failed: the cluster does not permit it. Give client.{user} the capabilities mon 'profile "
         f"rbd' and osd 'profile rbd pool={pool}'."
     )
+
+
+def test_no_command_is_run_for_a_question(states, modules, spec, rbd_cli, monkeypatch):
+    """Whatever is asked and changed goes through the worker: no process of rbd, ceph or rados is started."""
+    started, popen = [], subprocess.Popen.__init__
+
+    def noted(one, argv, *args, **kwargs):
+        started.append(os.path.basename(argv[0]))
+        popen(one, argv, *args, **kwargs)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", noted)
+    for test in (True, False, False):
+        assert states.rbd_image.present(spec, size="8M", metadata={"a": "b"}, test=test).result is not False
+    for test in (True, False, False):
+        assert states.rbd_snapshot.protected(f"{spec}@s", test=test).result is not False
+    for test in (True, False, False):
+        assert states.rbd_clone.present(f"{spec}c", parent=f"{spec}@s", test=test).result is not False
+    assert modules.rbd_image.info(spec)["snapshots"]
+    assert modules.rbd_image.list() and modules.rbd_image.tree() and modules.rbd_device.users(spec)
+    assert states.rbd_image.absent(f"{spec}c").result is True
+    assert set(started) <= {os.path.basename(SYSTEM_PYTHON)}
+    rbd_cli("info", spec)
+    assert "rbd" in started, "a command would have been noted"

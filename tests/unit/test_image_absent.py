@@ -3,6 +3,7 @@
 import pytest
 from image_facts import CLUSTER, DEFAULT_FEATURES, NAME, G, P, child, image, snapshot, want
 from saltrbd import image as images
+from saltrbd import users
 from saltrbd.errors import InvalidArgument
 
 WATCHER = {"address": "192.0.2.1:0/77", "client": 4711, "cookie": 1}
@@ -66,7 +67,7 @@ def test_all_that_is_in_the_way_of_the_trash():
     assert told == [
         "p/i is not removed. In the way are: its migration; the clone p/four; the clone p/one; "
         "the clone p/three (in the trash, id c-three); the clone q/n/two; "
-        "the lock 'mine' held by client.5 at 192.0.2.2:0/1; the user 192.0.2.1:0/77 (client.4711)."
+        "the lock 'mine' held by client.5 at 192.0.2.2:0/1; the user 192.0.2.1:0/77 (client.4711). " + users.DEAD
     ]
 
 

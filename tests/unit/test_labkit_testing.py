@@ -21,7 +21,7 @@ def runs(*words):
 NEW, OLD = prepare.SALT, prepare.OTHER_SALT
 ALL = ["unit", "functional", "integration"]
 BOTH = [path.name for path in testing._on_both()]
-APART = ["test_secrets.py"]
+APART = ["test_kills.py", "test_secrets.py", "test_secrets_events.py"]
 HERE = "tests/unit/test_labkit_testing.py"
 
 

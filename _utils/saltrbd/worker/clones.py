@@ -1,7 +1,7 @@
 """Clones: making one, what it stands on, making it stand alone."""
 
 import rbd
-from images import check_data_pool, finish, mask, order_of, parent_of
+from images import check_data_pool, finish, making, mask, order_of, parent_of
 from session import WorkerError
 
 
@@ -27,22 +27,23 @@ def clone_create(
     if object_size and stripe_unit is None and not _striped(session, parent):
         stripe_unit = stripe_count = 0  # else librbd takes the parent's object size for the stripe unit
     handle = session.with_clone_format(clone_format)
-    try:
-        rbd.RBD().clone(
-            session.ioctx(parent["pool"], parent["namespace"], handle),
-            parent["image"],
-            parent["snapshot"],
-            session.ioctx(pool, namespace, handle),
-            image,
-            features=mask(features),
-            order=order_of(object_size),
-            stripe_unit=stripe_unit,
-            stripe_count=stripe_count,
-            data_pool=data_pool or None,
-        )
-    except (rbd.ImageNotFound, rbd.InvalidArgument):
-        _check_parent(session, parent, clone_format)
-        raise
+    with making(session, pool, namespace, image):
+        try:
+            rbd.RBD().clone(
+                session.ioctx(parent["pool"], parent["namespace"], handle),
+                parent["image"],
+                parent["snapshot"],
+                session.ioctx(pool, namespace, handle),
+                image,
+                features=mask(features),
+                order=order_of(object_size),
+                stripe_unit=stripe_unit,
+                stripe_count=stripe_count,
+                data_pool=data_pool or None,
+            )
+        except (rbd.ImageNotFound, rbd.InvalidArgument):
+            _check_parent(session, parent, clone_format)
+            raise
     return finish(session, pool, namespace, image, metadata, config)
 
 

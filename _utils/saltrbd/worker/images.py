@@ -1,7 +1,10 @@
 """Operations on whole images."""
 
+import functools
 import re
 
+import begun
+import mirrors
 import rados
 import rbd
 import trash
@@ -58,14 +61,18 @@ def image_info(session, report, pool, namespace, image, snapshot="", children=Fa
     """Everything that opening the image tells; ``children`` adds each snapshot's clones ("formats": with their clone
     formats), ``users`` who uses it. With ``image_id`` an image in the trash can be read."""
     with session.image(pool, namespace, image, image_id=image_id) as handle:
+        context = session.ioctx(pool, namespace)
+        if not image_id and begun.is_begun(context, image, handle, functools.partial(_in_use, session, pool, namespace)):
+            raise rbd.ImageNotFound("a killed maker left it")
         try:
-            return _read(session, session.ioctx(pool, namespace), handle, children, users)
+            facts = _read(session, context, handle, children)
+            return dict(facts, **_users(session, handle, pool, namespace)) if users else facts
         except (rbd.ImageNotFound, rados.ObjectNotFound) as error:
             # The image itself is there, so this must not pass for "the image does not exist".
             raise WorkerError("CephError", "a part of it went while it was read ({})".format(error))
 
 
-def _read(session, context, handle, children, users):
+def _read(session, context, handle, children):
     metadata = _metadata(context, handle.id())
     features, op_features = handle.features(), handle.op_features()
     facts = {
@@ -88,8 +95,6 @@ def _read(session, context, handle, children, users):
     if facts["parent"]:
         facts["clone_format"] = 2 if op_features & rbd.RBD_OPERATION_FEATURE_CLONE_CHILD else 1
     facts["snapshots"] = [_snapshot(handle, item) for item in handle.list_snaps()]
-    if users:
-        facts.update(_users(session, handle))
     if children:
         for item in facts["snapshots"]:
             handle.set_snap_by_id(item["id"])
@@ -187,13 +192,17 @@ def watchers(session, handle):
     ]
 
 
-def _users(session, handle):
-    """The group, the watchers without this session's own, and the advisory locks (librbd's own exclusive lock has a cookie "auto ...")."""
+def _users(session, handle, pool, namespace):
+    """The group, the watchers without this session's own, the rbd-mirror daemons among them, and the advisory locks (librbd's own exclusive
+    lock has a cookie "auto ...")."""
+    found = watchers(session, handle)
+    copying = mirrors.clients(session, handle, pool, namespace) if found else ()
     lockers = handle.list_lockers() or {}
     group = handle.group()["name"]
     return {
         "group": group or None,
-        "watchers": watchers(session, handle),
+        "watchers": [watcher for watcher in found if watcher["client"] not in copying],
+        "mirrors": [watcher for watcher in found if watcher["client"] in copying],
         "locks": [
             {"client": client, "cookie": cookie, "address": address}
             for client, cookie, address in lockers.get("lockers", [])
@@ -203,9 +212,9 @@ def _users(session, handle):
 
 
 def image_users(session, report, pool, namespace, image, snapshot=""):
-    """Who uses the image: {"watchers": [...], "locks": [...], "group": the group of images that it is in or None}."""
+    """Who uses the image: {"watchers": [...], "mirrors": [...], "locks": [...], "group": the group of images that it is in or None}."""
     with session.image(pool, namespace, image) as handle:
-        return _users(session, handle)
+        return _users(session, handle, pool, namespace)
 
 
 def image_create(
@@ -226,18 +235,34 @@ def image_create(
 ):
     """Create the image, with its metadata and configuration; returns its id."""
     check_data_pool(session, data_pool)
-    rbd.RBD().create(
-        session.ioctx(pool, namespace),
-        image,
-        size,
-        order=order_of(object_size),
-        old_format=False,
-        features=mask(features),
-        stripe_unit=stripe_unit or 0,
-        stripe_count=stripe_count or 0,
-        data_pool=data_pool or None,
-    )
+    with making(session, pool, namespace, image):
+        rbd.RBD().create(
+            session.ioctx(pool, namespace),
+            image,
+            size,
+            order=order_of(object_size),
+            old_format=False,
+            features=mask(features),
+            stripe_unit=stripe_unit or 0,
+            stripe_count=stripe_count or 0,
+            data_pool=data_pool or None,
+        )
     return finish(session, pool, namespace, image, metadata, config)
+
+
+def making(session, pool, namespace, image):
+    """The block makes the image: what a killed maker left of it goes first, and is known for that if this one is killed."""
+
+    def clear(image_id):
+        left = _take_back(session, pool, namespace, image, image_id)
+        if left:
+            raise WorkerError("CephError", "what a killed maker left of it (id {}) is {}".format(image_id, left))
+
+    return begun.noted(session, pool, namespace, image, clear, functools.partial(_in_use, session, pool, namespace))
+
+
+def _in_use(session, pool, namespace, handle):
+    return any(_users(session, handle, pool, namespace).values())
 
 
 def finish(session, pool, namespace, image, metadata, config):

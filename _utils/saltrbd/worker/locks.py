@@ -1,8 +1,8 @@
-"""RADOS locks of our own on an image's header object.
+"""RADOS locks of our own on an image's header object, and on others.
 
-The bindings can take such a lock, but not tell who holds it: that is asked of the object class ``lock`` itself, whose requests and
-answers are Ceph's wire format: little-endian numbers, texts with their length before them, and a version, a compatible version and
-a length before each structure, so that what newer versions add is skipped.
+The bindings can take such a lock, but not tell who holds it, nor break it: that is asked of the object class ``lock`` itself, whose
+requests and answers are Ceph's wire format: little-endian numbers, texts with their length before them, and a version, a compatible
+version and a length before each structure, so that what newer versions add is skipped.
 """
 
 import socket
@@ -34,15 +34,37 @@ def image_lock(session, report, pool, namespace, image, image_id, name, cookie, 
 
 def image_lock_holder(session, report, pool, namespace, image, image_id, name, snapshot=""):
     """Who holds the lock on the header of the image with this id: name, cookie, address, description; None for nobody."""
-    text = name.encode("utf-8")
-    request = struct.pack("<BBII", 1, 1, 4 + len(text), len(text)) + text
+    return lock_holder(session.ioctx(pool, namespace), "rbd_header." + image_id, name)
+
+
+def lock_holder(context, oid, name):
+    """Who holds a lock on an object, as :func:`image_lock_holder`."""
     try:
-        _, answer = session.ioctx(pool, namespace).execute("rbd_header." + image_id, "lock", "get_info", request, _ANSWER)
+        _, answer = context.execute(oid, "lock", "get_info", _structure(_text(name)), _ANSWER)
     except rados.ObjectNotFound:
         return None
     for holder in _holders(_Reader(answer).structure()):
         return holder
     return None
+
+
+def break_lock(context, oid, name, holder):
+    """Take a lock from this one holder; fine if that holder has it no more."""
+    kind, _, number = holder["name"].partition(".")
+    who = struct.pack("<Bq", {word: code for code, word in _KINDS.items()}[kind], int(number))
+    try:
+        context.execute(oid, "lock", "break_lock", _structure(_text(name) + who + _text(holder["cookie"])), _ANSWER)
+    except rados.ObjectNotFound:
+        pass
+
+
+def _structure(body):
+    return struct.pack("<BBI", 1, 1, len(body)) + body
+
+
+def _text(text):
+    raw = text.encode("utf-8")
+    return struct.pack("<I", len(raw)) + raw
 
 
 class _Reader:
@@ -74,7 +96,7 @@ def _holders(reply):
         who, info = reply.structure(), reply.structure()
         name = "{}.{}".format(_KINDS.get(who.number("B"), "unknown"), who.number("q"))
         cookie = who.text()
-        info.number("Q")  # when it expires: ours never do
+        info.number("Q")  # when it expires; those on headers never do
         address = _address(info)
         yield {"name": name, "cookie": cookie, "address": address, "description": info.text()}
 

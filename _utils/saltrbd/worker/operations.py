@@ -4,6 +4,7 @@ import blank
 import clones
 import cluster
 import doctor
+import encryption
 import images
 import locks
 import rollback
@@ -11,5 +12,5 @@ import snapshots
 import trash
 
 ALL = {}
-for _module in (cluster, images, locks, snapshots, rollback, clones, trash, blank, doctor):
+for _module in (cluster, images, locks, snapshots, rollback, clones, trash, blank, encryption, doctor):
     ALL.update(_module.OPERATIONS)

@@ -3,12 +3,19 @@
 import rbd
 from session import WorkerError, describe
 
+# What of librbd's flags tells the hooks (rbd-nbd --quiesce) of all clients that have the image open; Ceph 16 is the first with both.
+_QUIESCE = {"skip": "RBD_SNAP_CREATE_SKIP_QUIESCE", "try": "RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR"}
 
-def snapshot_create(session, report, pool, namespace, image, snapshot, protect=False):
-    """Create a snapshot, and protect it."""
+
+def snapshot_create(session, report, pool, namespace, image, snapshot, protect=False, quiesce="try"):
+    """Create a snapshot, and protect it; one that cannot be protected goes again.
+
+    ``quiesce``: ``skip`` calls no client's quiesce hook, ``try`` calls them and makes the snapshot whatever they answer.
+    """
+    flags = getattr(rbd, _QUIESCE[quiesce], None)
     with session.image(pool, namespace, image, write=True) as handle:
         try:
-            handle.create_snap(snapshot)
+            handle.create_snap(snapshot, *([] if flags is None else [flags]))
         except rbd.ImageExists:
             raise WorkerError("SnapshotExists", "the snapshot exists already")
         try:
