@@ -165,6 +165,7 @@ def _cluster(home):
     cleanup.clear(home.cluster)
     with Step("start the tests' own embedded Ceph"):
         known = cluster.start(home.cluster)
+        cluster.hasten(home.cluster)
     try:
         yield {
             "CONF": known["conf"],

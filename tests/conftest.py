@@ -46,6 +46,7 @@ def cluster():
 @contextmanager
 def _another_cluster(folder):
     known = lab_cluster.start(folder)
+    lab_cluster.hasten(folder)
     yield Cluster(**{key: known[key] for key in Cluster._fields})
     problems = lab_cleanup.clear(folder)
     assert not problems, problems

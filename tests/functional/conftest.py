@@ -84,11 +84,15 @@ def make_minion_config(tmp_path_factory, repo, cluster, pool):
 def make_loaders(make_minion_config):
     """Return new Loaders for another pillar or configuration: ``make_loaders(pillar={...}, config={...})``."""
     import salt.config
+    import salt.utils.event
     from saltfactories.utils.functional import Loaders
 
     def make(pillar=None, config=None):
-        folder = make_minion_config(pillar, config)
-        return Loaders(salt.config.minion_config(str(folder / "minion")))
+        opts = salt.config.minion_config(str(make_minion_config(pillar, config) / "minion"))
+        with pytest.MonkeyPatch.context() as patch:
+            # A fake: new loaders tell a minion of the synced modules, and Salt tries for 2 s to reach the one that no test has.
+            patch.setattr(salt.utils.event.SaltEvent, "connect_pull", lambda *_, **__: False)
+            return Loaders(opts)
 
     return make
 

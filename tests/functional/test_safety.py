@@ -9,6 +9,8 @@ import pytest
 from saltrbd import errors, killed, mkfs
 from state_checks import both, refused
 
+from labkit import cluster as lab_cluster
+
 KINDS = {True: "in the trash", False: None}
 
 
@@ -38,7 +40,7 @@ def volumes(states, image, tmp_path, rbd_cli):
 
 
 @pytest.fixture
-def slow_monitor(ceph_cli):
+def slow_monitor(ceph_cli, cluster):
     """Let the monitor wait ten seconds before each change of its maps, a snapshot's number among them."""
     options = {"paxos_min_wait": "10", "paxos_propose_interval": "0"}
     for option, value in options.items():
@@ -46,6 +48,7 @@ def slow_monitor(ceph_cli):
     yield
     for option in options:
         ceph_cli("config", "rm", "mon", option)
+    lab_cluster.hasten(cluster.folder)
 
 
 def names(rbd_cli, image):

@@ -150,6 +150,7 @@ def site(tmp_path_factory, make_minion_config):
     folder = tmp_path_factory.mktemp("site") / "ceph"
     with Net() as net:
         known = lab_cluster.start(folder, f"{net.prefix}.1")
+        lab_cluster.hasten(folder)
         keyring = tmp_path_factory.mktemp("weak") / "keyring"
         rights = ["mon", "allow r", "osd", "allow rwx pool=rbd"]
         keyring.write_text(
