@@ -95,7 +95,7 @@ def expected(point, known, place):
     if ("fstab", point) in known:
         line = known["fstab", point]
         others = [entry for entry in place["fstab"] if not fstab.is_ours(entry)]
-        place["fstab"] = others + ([fstab.Entry(*line["line"])] if line else [])
+        place["fstab"] = others + ([fstab.Entry(*line)] if line else [])
     return place
 
 
@@ -156,7 +156,7 @@ def plan_mounted(spec, facts, place, wanted):
     _plan_fstab(place, wanted, entry, name, steps, fields)
     planned = {("mount", point): {"image": name, "fs_type": fs_type}}
     if "fstab" in fields:
-        planned["fstab", point] = entry and fstab.planned(entry)
+        planned["fstab", point] = entry and list(entry)
     return Plan(steps, {point: fields} if fields else {}, planned=planned)
 
 

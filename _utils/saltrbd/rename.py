@@ -54,7 +54,7 @@ def _names(old, new, facts):
 
 def _lines(links, units, known):
     entries = [entry for entry in map(fstab.parse, fstab.read().splitlines()) if entry and _planned_at(entry) not in known]
-    entries += [fstab.Entry(*facts["line"]) for (kind, _), facts in known.items() if kind == "fstab" and facts]
+    entries += [fstab.Entry(*line) for (kind, _), line in known.items() if kind == "fstab" and line]
     found = []
     for entry in entries:
         if entry.device == links[0]:
@@ -89,7 +89,7 @@ def plan(old, new, was, now, here, trashed=()):
         fields["at_boot"] = change(*("; ".join(pair[at] for pair in here["at_boot"]) for at in (0, 1)))
     if not fields:
         return Plan()
-    planned = {_planned_at(entry): fstab.planned(moved) for entry, moved in here["fstab"]}
+    planned = {_planned_at(entry): list(moved) for entry, moved in here["fstab"]}
     if was:
         planned.update({("image", str(old)): None, ("image", str(new)): was, ("renamed", str(old)): {"to": new.image}})
     return Plan([("rbd_image.rename", {"name": str(old), "new": str(new)})], {str(new): fields}, (), planned)
