@@ -177,7 +177,7 @@ def test_monitor_ends_and_comes_back(make_client, images, sick):
 def test_long_work_goes_on_and_stops_without_progress(make_client, sick):
     """A removal may take longer than its limit as long as it gets on; when the OSD stops, the limit counts."""
     ceph, image = make_client(progress_timeout=3), spec.parse(f"rbd/{uuid.uuid4().hex}")
-    identity = ceph.call("image_create", image, size=192 << 30, features=["layering"])["id"]
+    identity = ceph.call("image_create", image, size=512 << 30, features=["layering"])["id"]
     with ThreadPoolExecutor(1) as threads:
         removal = threads.submit(ceph.call, "image_remove", image, image_id=identity)
         time.sleep(4)
@@ -189,7 +189,8 @@ def test_long_work_goes_on_and_stops_without_progress(make_client, sick):
     with pytest.raises(errors.ImageNotFound):
         ceph.call("image_info", image)
     assert [item["id"] for item in ceph.call("trash_list", pool="rbd")] == [identity]
-    lab_cluster.run(["rbd", "-c", sick.conf, "trash", "rm", f"rbd/{identity}"])  # as the documentation says
+    removed = ["rbd", "-c", sick.conf, "trash", "rm", "--no-progress", f"rbd/{identity}"]  # as the documentation says
+    until(lambda: lab_cluster.run(removed, timeout=240, check=False)[0] == 0, 60, "the ended worker's watch is gone, and then the image")
     assert ceph.call("trash_list", pool="rbd") == []
 
 
