@@ -51,7 +51,7 @@ def _take_back(handle, snapshot, error):
         handle.remove_snap(snapshot)
     except rbd.Error:
         name, message, facts = describe(error)
-        raise WorkerError(name, "{}; the snapshot was made and is left there, remove it".format(message.rstrip(".")), **facts)
+        raise WorkerError(name, "{}; it was made as {} and is left there, remove it".format(message.rstrip("."), snapshot), **facts)
 
 
 def snapshot_name(session, report, pool, namespace, image, snapshot, snapshot_id):
