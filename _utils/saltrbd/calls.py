@@ -6,8 +6,9 @@ Call = namedtuple("Call", "doing writes long")
 
 # A question or a small change has rbd:timeout seconds in all; long work has rbd:progress_timeout without progress. Removals,
 # flattening, walks over an image and shrinks (in steps) tell their progress. A rebuild of an object map and a rollback have no
-# progress that Python sees: the worker tells before it how long it may take for that size. Removing a snapshot has none either,
-# and needs none: the OSDs trim its data afterwards.
+# progress that Python sees: the worker tells before it how long it may take for that size, and before a snapshot how long librbd waits
+# for the quiesce hooks of those who have the image open. Removing a snapshot has none either, and needs none: the OSDs trim its data
+# afterwards.
 CALLS = {
     "cluster_info": Call("asking for the cluster's settings", False, False),
     "namespace_list": Call("listing the namespaces of", False, False),
@@ -47,6 +48,7 @@ CALLS = {
     "trash_restore": Call("restoring the image from the trash", True, False),
     "trash_remove": Call("removing from the trash the image", True, True),
     "snapshot_create": Call("creating the snapshot", True, False),
+    "snapshot_name": Call("naming the snapshot", True, False),
     "snapshot_undo": Call("taking back the snapshot", True, True),
     "snapshot_remove": Call("removing the snapshot", True, True),
     "snapshot_protect": Call("protecting the snapshot", True, False),

@@ -234,8 +234,8 @@ def thaw(targets, settings):
                 "--unfreeze {}.".format(spec, target.mount_point, target.mount_point)
             )
         pids.add(pid)
-    marks = {os.path.join(MARKS, name) for name in os.listdir(MARKS)}
-    ours = sorted(_read(path)["name"] for path in marks if _holder(path) in pids)
+    marks = [_mark(os.path.join(MARKS, name)) for name in os.listdir(MARKS)]
+    ours = sorted(mark["name"] for mark in marks if mark and mark["pid"] in pids)
     _end(pids, ours, settings)
     return ours
 
@@ -262,10 +262,13 @@ def keep(number):
 
 
 def unkeep(number):
-    """End :func:`keep`; return False where its time was up before, or who held it is dead."""
+    """End :func:`keep`; return False where its time was up before, or who held it is dead.
+
+    It is Salt's again: the next snapshot that somebody makes meanwhile can keep it, and another run of Salt waits for it.
+    """
     held = _holder(_passing(number) + KEPT) is not None
     try:
-        os.unlink(_passing(number) + KEPT)
+        os.rename(_passing(number) + KEPT, _passing(number)) if held else os.unlink(_passing(number) + KEPT)
     except OSError:
         return False
     return held
@@ -279,7 +282,10 @@ def _end(pids, names, settings):
     """Let these helpers thaw what they hold, and wait for it."""
     holders = {pid: proc.start_of(pid) for pid in pids}
     for pid in holders:
-        os.kill(pid, signal.SIGUSR1)
+        try:
+            os.kill(pid, signal.SIGUSR1)
+        except ProcessLookupError:
+            pass  # its time was up just now
     until = time.monotonic() + settings.timeout
     while any(start is not None and proc.start_of(pid) == start for pid, start in holders.items()):
         if time.monotonic() > until:
@@ -299,9 +305,14 @@ def _read(path):
         return None
 
 
-def _holder(path):
-    """Return the pid of the helper that left this mark, or None for a helper that is gone."""
+def _mark(path):
+    """Return what a helper says there of what it holds, or None where none does, or it is gone."""
     mark = _read(path)
     if mark is None or os.path.basename(HELPER) not in " ".join(proc.argv_of(mark["pid"])):
         return None
-    return mark["pid"]
+    return mark
+
+
+def _holder(path):
+    """Return the pid of the helper that left this mark, or None for a helper that is gone."""
+    return (_mark(path) or {}).get("pid")

@@ -5,8 +5,8 @@ Started by ``saltrbd.freeze`` as ``PYTHON -E -s -S freeze_helper.py PARENT_PID``
 come the lines ``sync``, ``freeze`` and ``thaw``. Each event is a JSON line on stdout: armed, synced, frozen, failed (``busy``: by a
 freeze of somebody else), thawed (with ``why`` and ``seconds``), end. It thaws when it is told, also by SIGUSR1, ``limit`` seconds after
 the first freeze began, when the process to ``watch`` is gone, and when whoever asked is gone, unless it ``stays``. What it holds stands
-in ``marks``: a file named by the device's number. Who renames that to NUMBER.kept before the thaw keeps it frozen for as long as the file
-is there, until the limit. A second process, the guard, holds the same filesystems open and thaws them if this one is killed or stopped.
+in ``marks``: a file named by the device's number. Who renames that to NUMBER.kept before the thaw keeps it frozen until it is renamed back,
+or until the limit. A second process, the guard, holds the same filesystems open and thaws them if this one is killed or stopped.
 Standard library only, Python 3.6 or newer.
 """
 
@@ -99,6 +99,18 @@ def guard(pipe, descriptors, limit, helper):
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def is_kept(mark):
+    """Say by the mark that it is being thawed, unless somebody else needs it frozen; return whether somebody does."""
+    try:
+        os.rename(mark, mark + THAWING)
+    except FileNotFoundError:
+        pass  # it is kept, was renamed before, or could not be made
+    except OSError:
+        return False
+    # It may have been renamed back just now: then it is ours to rename the next time, or somebody's to keep once more.
+    return any(os.path.exists(mark + suffix) for suffix in (KEPT, "", KEPT))
 
 
 class Target:
@@ -247,14 +259,8 @@ class Helper:
 
     def is_kept(self):
         """True while somebody else needs one of ours frozen; of the others nobody can keep one any more."""
-        ours = [target for target in self.targets if target.frozen]
-        for target in ours:
-            path = os.path.join(self.marks, target.number)
-            try:
-                os.rename(path, path + THAWING)
-            except OSError:
-                pass  # it is kept, was renamed before, or could not be made
-        return any(os.path.exists(os.path.join(self.marks, target.number + KEPT)) for target in ours)
+        kept = [is_kept(os.path.join(self.marks, target.number)) for target in self.targets if target.frozen]  # each has to be renamed
+        return any(kept)
 
     def spawn(self, function, *arguments):
         """Run a step in a thread of its own."""

@@ -384,6 +384,8 @@ def bound(current):
 def _snapshot_in_the_way(spec, item):
     if item["type"] == "trash":
         return "the snapshot {}@{} in Ceph's trash for snapshots".format(spec, item["original_name"])
+    if item["type"] == "unfinished":
+        return "the unfinished snapshot {}@{}".format(spec, item["name"])
     if item["type"] != "user":
         return "the snapshot {} of the type {}".format(item["name"], item["type"])
     return "the {}snapshot {}@{}".format("protected " if item["protected"] else "", spec, item["name"])

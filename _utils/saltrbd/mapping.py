@@ -100,11 +100,15 @@ def keep(path, text):
     """Write a file that only root can read; whole or not at all."""
     fresh = "{}.{}".format(path, os.getpid())
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except OSError:
+        os.unlink(fresh)
+        raise
 
 
 def remove_link(mapping):

@@ -12,13 +12,12 @@ import sys
 import syslog
 import time
 
-from saltrbd import errors, freeze, proc
+from saltrbd import errors, freeze, mapping, proc
 from saltrbd import settings as settings_
-from saltrbd.mapping import RUN
 from saltrbd.quiesce_program import ENV
 
 # Which devices are quiesced now, and since when.
-QUIESCED = os.path.join(RUN, ".quiesced")
+QUIESCED = os.path.join(mapping.RUN, ".quiesced")
 
 
 def main(argv):
@@ -56,7 +55,11 @@ def quiesce(device, chosen):
             raise
         _say(device, "its filesystem on {} is frozen already, by somebody else, and left so.".format(target.mount_point), syslog.LOG_INFO)
         return
-    _note(device, kept)
+    try:
+        _note(device, kept)
+    except OSError:
+        freeze.unkeep(kept) if kept else freeze.thaw_passing(device, chosen)  # unquiesce would not know of it
+        raise
 
 
 def _freeze(found, chosen, watch):
@@ -97,19 +100,21 @@ def _path(device):
 
 def _note(device, kept):
     os.makedirs(QUIESCED, mode=0o700, exist_ok=True)
-    with open(_path(device), "w") as file:
-        file.write(json.dumps([time.monotonic(), kept]))
+    mapping.keep(_path(device), json.dumps([time.monotonic(), kept]))
 
 
 def _noted(device):
     """Return (since when the device is quiesced, what is only kept frozen), None where nothing of it was frozen, and forget it."""
     try:
         with open(_path(device)) as file:
-            noted = json.load(file)
+            text = file.read()
         os.unlink(_path(device))
     except FileNotFoundError:
         return None
-    return noted
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None  # damaged; what is frozen thaws when its time is up
 
 
 def _say(device, text, level):

@@ -69,5 +69,9 @@ def _clear(keep):
     others = [os.path.join(FOLDER, name) for name in os.listdir(FOLDER) if os.path.join(FOLDER, name) != keep]
     used = [word for process in proc.processes("rbd-nbd") for word in process.argv] if others else []
     for path in others:
-        if not any(word.startswith(path + "/") for word in used) and time.time() - os.stat(path).st_mtime > _YOUNG:
+        try:
+            young = time.time() - os.stat(path).st_mtime <= _YOUNG
+        except FileNotFoundError:
+            continue  # another run has just given it its name
+        if not young and not any(word.startswith(path + "/") for word in used):
             shutil.rmtree(path, ignore_errors=True)

@@ -12,7 +12,7 @@ from labkit import processes
 _FLAGS = {"frozen": 0, "snapshot": 1, "clone": 2}
 # Where the pids of what Salt has started last stand, and what tells these programs.
 _STARTED = {"mkfs": 8, "worker": 16, "helper": 24}
-_OPERATIONS = {"snapshot_create": "snapshot", "clone_create": "clone"}
+_OPERATIONS = {"snapshot_create": "snapshot", "snapshot_name": "snapshot", "clone_create": "clone"}
 
 
 class Phases:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from freeze_checks import helpers, is_frozen, no_helper_is_left, targets, tool, wait_thawed
-from saltrbd import device, errors, freeze, quiesce, quiesce_program
+from saltrbd import client, device, errors, freeze, quiesce, quiesce_program
 from saltrbd import spec as specs
 from worker_watch import until
 
@@ -108,6 +108,18 @@ def test_what_salt_froze_for_its_own_snapshot_is_kept(ceph, mounted, holder, hoo
     assert hook(device_of(ceph, spec), "unquiesce") == 0
     wait_thawed(point, 20)
     assert not any(name.startswith(targets(ceph, spec)[spec].number) for name in os.listdir(freeze.PASSING))
+
+
+def test_two_that_others_make_while_salt_holds_it(ceph, mounted, holder, hook):
+    """Each keeps it frozen, and gives it back; it is Salt's all the time, and another run of Salt would wait for it."""
+    spec, point = mounted()
+    ours, number = holder(spec, 60), targets(ceph, spec)[spec].number
+    for _ in range(2):
+        assert hook(device_of(ceph, spec), "quiesce") == 0
+        assert hook(device_of(ceph, spec), "unquiesce") == 0
+        assert is_frozen(point) and number in os.listdir(freeze.PASSING)
+    ours.kill()
+    wait_thawed(point, 5)
 
 
 def test_what_salt_froze_is_not_kept_for_ever(ceph, mounted, holder, hook):
@@ -257,16 +269,43 @@ def test_our_own_snapshot_freezes_once(counted, by_nbd, ceph, rbd_cli, tmp_path,
     assert counted() == ["quiesce", "unquiesce"] * 3
 
 
-def test_ours_and_theirs_at_once(by_nbd, cluster, modules):
-    """Neither waits for the other for ever, and both are made: librbd makes them one after the other, while ours holds the freeze."""
+def test_ours_and_theirs_at_once(counted, by_nbd, cluster, modules, monkeypatch):
+    """Theirs asks the hook while ours holds the filesystem frozen. Neither waits for the other for ever, and both are made: librbd makes
+    them one after the other."""
     spec, point, _ = by_nbd()
-    for number in range(2):
-        theirs = subprocess.Popen(snap_create(cluster, f"{spec}@theirs{number}"))
-        made = modules.rbd_snapshot.create(f"{spec}@ours{number}", consistency="filesystem")[f"{spec}@ours{number}"]
-        assert made["consistency"] == "filesystem"
-        assert theirs.wait(timeout=120) == 0
+    theirs, batch = [], client.Client.batch
+
+    def in_between(self, requests):
+        if requests and requests[0][0] == "snapshot_create":
+            theirs.append(subprocess.Popen(snap_create(cluster, f"{spec}@theirs{len(theirs)}")))
+            until(lambda: "quiesce" in counted(), 10, "theirs asks the hook")
+        return batch(self, requests)
+
+    monkeypatch.setattr(client.Client, "batch", in_between)
+    try:
+        for number in range(2):
+            made = modules.rbd_snapshot.create(f"{spec}@ours{number}", consistency="filesystem")[f"{spec}@ours{number}"]
+            assert len(theirs) == number + 1 and made["consistency"] == "filesystem"
+            assert theirs[-1].wait(timeout=120) == 0
+    finally:
+        for process in theirs:
+            process.kill()
+            process.wait()
     wait_thawed(point, 20)
     no_helper_is_left(30)
+
+
+def test_a_hook_may_take_longer_than_a_call(by_nbd, make_client, rbd_cli, tmp_path, monkeypatch):
+    """That of another host, which writes back first: no worker is given up over it."""
+    slow = tmp_path / "slow"
+    slow.write_text('#!/bin/sh\n[ "$2" = unquiesce ] || sleep 8\n')
+    slow.chmod(0o755)
+    monkeypatch.setattr(quiesce_program, "hook", lambda: str(slow))
+    spec, _, _ = by_nbd()
+    began = time.monotonic()
+    assert make_client(timeout=4).call("snapshot_create", spec.at("s"), quiesce="try")["id"]
+    assert time.monotonic() - began > 8
+    assert [item["name"] for item in rbd_cli.json("snap", "ls", str(spec))] == ["s"]
 
 
 def test_a_hook_that_fails(by_nbd, rbd_cli, cluster, modules, monkeypatch):

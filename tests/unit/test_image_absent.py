@@ -58,6 +58,7 @@ ALL_THE_REST = image(
         snapshot("white space"),
         snapshot("f00", type="trash", original_name="old", children=[child("four")]),
         snapshot(".group.2_a_b", type="group"),
+        snapshot("saltrbd_begun.1f", type="unfinished"),
     ],
 )
 
@@ -80,6 +81,7 @@ def test_all_that_is_in_the_way_of_removal():
         "the snapshot p/i@white space",
         "the snapshot p/i@old in Ceph's trash for snapshots",
         "the snapshot .group.2_a_b of the type group",
+        "the unfinished snapshot p/i@saltrbd_begun.1f",
         "the group g of images",
         "the clone p/four",
         "the user 192.0.2.1:0/77",

@@ -158,7 +158,7 @@ def _snapshot(handle, item):
         "name": item["name"],
         "id": item["id"],
         "size": item["size"],
-        "type": kind,
+        "type": "unfinished" if kind == "user" and item["name"].startswith(begun.PREFIX) else kind,
         "protected": kind == "user" and handle.is_protected_snap(item["name"]),
         "created": int(handle.get_snap_timestamp(item["id"]).timestamp()),
         "original_name": item["trash"]["original_name"] if kind == "trash" and "trash" in item else None,
