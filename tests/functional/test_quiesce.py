@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from freeze_checks import helpers, is_frozen, no_helper_is_left, targets, tool, wait_thawed
-from saltrbd import device, errors, freeze, quiesce, quiesce_program
+from saltrbd import client, device, errors, freeze, quiesce, quiesce_program
 from saltrbd import spec as specs
 from worker_watch import until
 
@@ -257,14 +257,30 @@ def test_our_own_snapshot_freezes_once(counted, by_nbd, ceph, rbd_cli, tmp_path,
     assert counted() == ["quiesce", "unquiesce"] * 3
 
 
-def test_ours_and_theirs_at_once(by_nbd, cluster, modules):
+def test_ours_and_theirs_at_once(counted, by_nbd, cluster, make_loaders, monkeypatch):
     """Neither waits for the other for ever, and both are made: librbd makes them one after the other, while ours holds the freeze."""
     spec, point, _ = by_nbd()
-    for number in range(2):
-        theirs = subprocess.Popen(snap_create(cluster, f"{spec}@theirs{number}"))
-        made = modules.rbd_snapshot.create(f"{spec}@ours{number}", consistency="filesystem")[f"{spec}@ours{number}"]
-        assert made["consistency"] == "filesystem"
-        assert theirs.wait(timeout=120) == 0
+    modules = make_loaders(pillar={"rbd": {"freeze_timeout": 60}}).modules  # another client's start takes its time in a machine
+    started, batch = [], client.Client.batch
+
+    def meanwhile(one, requests):
+        """Ours is frozen, and begins when theirs has come as far as its hook."""
+        if any(op == "snapshot_create" for op, _ in requests):
+            assert is_frozen(point)
+            started.append(subprocess.Popen(snap_create(cluster, f"{spec}@theirs{len(started)}")))
+            until(lambda: "quiesce" in counted(), 60, "theirs is not quiesced")
+        return batch(one, requests)
+
+    monkeypatch.setattr(client.Client, "batch", meanwhile)
+    try:
+        for number in range(2):
+            made = modules.rbd_snapshot.create(f"{spec}@ours{number}", consistency="filesystem")[f"{spec}@ours{number}"]
+            assert made["consistency"] == "filesystem"
+            assert len(started) == number + 1 and started[-1].wait(timeout=120) == 0
+    finally:
+        for theirs in started:
+            theirs.kill()
+            theirs.wait()
     wait_thawed(point, 20)
     no_helper_is_left(30)
 
