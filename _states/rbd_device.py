@@ -97,8 +97,9 @@ def unmapped(name):
 
 def fenced(name, who=None, seconds=31536000):
     """
-    Make a dead client be locked out of the cluster, so that it can never come back with its writes. Its watch and its locks in Ceph go at
-    once, and its image can be mapped elsewhere without a wait. The Ceph user needs the capability mon ``profile rbd``.
+    Make a dead client be locked out of the cluster, so that it can never come back with its writes. Its watch and librbd's lock go at
+    once, and its image can be mapped elsewhere without a wait. This package's lock, by which a host has an image mapped, goes where the
+    image is named. The Ceph user needs the capability mon ``profile rbd``.
 
     name
         The client's address, ``IP:PORT/NONCE`` (without a port: every client of that host), or an image.
@@ -119,15 +120,16 @@ def fenced(name, who=None, seconds=31536000):
 
     def look(known):
         ceph = client.get(settings.load(__opts__, __pillar__))
-        return fence.plan(*fence.look(ceph, name, who, known), own=users.own_addresses(), seconds=fence.seconds_of(seconds))
+        return fence.plan(fence.look(ceph, name, who, known), own=users.own_addresses(), seconds=fence.seconds_of(seconds))
 
     return _state(name, look, "{} is locked out of the cluster.".format(who or name))
 
 
 def unfenced(name, who=None):
     """
-    Make a client not be locked out of the cluster. If it still lives and has writes to send, they come. The Ceph user needs the capability
-    mon ``allow command "osd blocklist"`` beside ``profile rbd``.
+    Make a client not be locked out of the cluster. If it still lives and has writes to send, they come. One that is locked out is
+    seldom a user of an image any more: name its address. The Ceph user needs the capability mon ``allow command "osd blocklist"`` beside
+    ``profile rbd``.
 
     .. code-block:: yaml
 
@@ -138,7 +140,7 @@ def unfenced(name, who=None):
 
     def look(known):
         ceph = client.get(settings.load(__opts__, __pillar__))
-        return fence.plan_undone(*fence.look(ceph, name, who, known))
+        return fence.plan_undone(fence.look(ceph, name, who, known))
 
     return _state(name, look, "{} is not locked out of the cluster.".format(who or name))
 

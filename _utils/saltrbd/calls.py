@@ -4,7 +4,8 @@ from collections import namedtuple
 
 Call = namedtuple("Call", "doing writes long")
 
-# A question or a small change has rbd:timeout seconds in all; long work has rbd:progress_timeout without progress. Removals,
+# A question or a small change has rbd:timeout seconds in all (where a killed maker of an image left something, from the last sign of
+# life on: looking at that, and taking it away, tell their progress); long work has rbd:progress_timeout without progress. Removals,
 # flattening, walks over an image and shrinks (in steps) tell their progress. A rebuild of an object map and a rollback have no
 # progress that Python sees: the worker tells before it how long it may take for that size, and before a snapshot how long librbd waits
 # for the quiesce hooks of those who have the image open. Removing a snapshot has none either, and needs none: the OSDs trim its data

@@ -184,8 +184,8 @@ def _verdict(ceph, spec, want, image, served, known=()):
     if want.read_only:
         return None
     if want.exclusive:
-        return owner.look(ceph, spec, image["id"], served, lambda watchers: fence.living(watchers, known))
-    held = owner.holder(ceph, spec, image["id"])
+        return owner.look(ceph, spec, image["id"], served, lambda watchers: fence.living(watchers, known), fence.is_released(spec, known))
+    held = None if fence.is_released(spec, known) else owner.holder(ceph, spec, image["id"])
     if held and served:
         return owner.Verdict("{} is mapped exclusively, not with exclusive: False as declared; unmap it first.".format(spec))
     if held:

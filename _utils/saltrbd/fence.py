@@ -1,16 +1,22 @@
 """Locking a dead client out of the cluster, and letting it in again: the OSDs' blocklist.
 
-A client that was only cut off may come back with its writes. The blocklist keeps them out, and drops its watch and its lock at once, where
-they would stay for 30 s. It never holds an address of this host: a session here may be alive, and whoever runs here is ended here.
+A client that was only cut off may come back with its writes. The blocklist keeps them out, and drops its watch and librbd's lock at once,
+where they would stay for 30 s. It never holds an address of this host: a session here may be alive, and whoever runs here is ended here.
+Our own lock on the image stays. It is taken away where image and user are named, after the address that stands in it is locked out.
 """
 
 import ipaddress
 import re
+from collections import namedtuple
 
 from saltrbd import owner, users
 from saltrbd.converge import Plan, change
 from saltrbd.errors import InvalidArgument, quoted
 from saltrbd.spec import parse
+
+# What is meant: addresses of clients, the entries of the blocklist, a note for people; where an image was named its spec, who of its users,
+# and the owner.Holder of our lock on it where that is who was named.
+Found = namedtuple("Found", "addresses entries note image who held", defaults=(None, None, None, None))
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<four>[0-9.]+))(?::(?P<port>\d{1,5})(?:/(?P<nonce>\d{1,20}))?)?")
 
@@ -44,6 +50,16 @@ def living(watchers, known):
     """Return the watchers without those that a dry run would have locked out."""
     out = {address for address, is_out in planned(known).items() if is_out}
     return [watcher for watcher in watchers if not listed(watcher["address"], out)] if out else list(watchers)
+
+
+def is_released(spec, known):
+    """Tell whether a dry run would have taken our lock on the image away."""
+    return dict(known).get(("lock", str(spec.head)), True) is None
+
+
+def left(spec, locks, known):
+    """Return the locks on an image without ours, where a dry run would have taken that away."""
+    return [lock for lock in locks if lock["cookie"] != owner.LOCK] if is_released(spec, known) else list(locks)
 
 
 def check(name, who, settings):
@@ -80,31 +96,34 @@ def _client(item):
 
 
 def look(ceph, name, who, known=()):
-    """Return (addresses, entries of the blocklist, note or None): what is meant, and what is locked out already."""
+    """Return what was :class:`Found`: what is meant, and what is locked out already."""
     address, spec = check(name, who, ceph.settings)
     entries = set(ceph.call("blocklist_list"))
     for other, is_out in planned(known).items():
         entries = entries | {other} if is_out else entries - {other}
     if address:
-        return [address], entries, None
+        return Found([address], entries)
     image = dict(known).get(("image", str(spec)), {"id": ""})
     if image is None or image["id"] is None:
-        return [], entries, _nobody(who, spec)  # a dry run would only make it
+        return Found([], entries, _nobody(who, spec))  # a dry run would only make it
     image = ceph.call("image_info", spec, users=True)
-    held = owner.holder(ceph, spec, image["id"])
+    held = None if is_released(spec, known) else owner.holder(ceph, spec, image["id"])
     found = addresses(who, users.named(image, ceph.settings.host, held), held)
-    return found, entries, None if found else _nobody(who, spec)
+    note = None if found else _nobody(who, spec)
+    if held and not held.facts.get("address") and held.facts.get("host") == who:
+        note = "{}'s lock on {} is left by the host {}, {}".format(owner.LOCK, spec, who, owner.unnoted(spec, held))
+    return Found(found, entries, note, spec, who, held if held and held.facts.get("address") in found else None)
 
 
 def _nobody(who, spec):
     return "Nobody who is called {} uses {}.".format(who, spec)
 
 
-def plan(found, entries, note, own, seconds):
-    """Return the :class:`Plan` that locks these addresses out; ``own`` are the IP addresses of this host; pure."""
-    whole = Plan(notes=[note] if note else ())
-    for address in found:
-        if listed(address, entries):
+def plan(found, own, seconds):
+    """Return the :class:`Plan` that locks out what was :class:`Found`; ``own`` are the IP addresses of this host; pure."""
+    whole = Plan(notes=[found.note] if found.note else ())
+    for address in found.addresses:
+        if listed(address, found.entries):
             continue
         if users.is_own(address, own):
             whole.refusals.append(
@@ -114,18 +133,23 @@ def plan(found, entries, note, own, seconds):
         whole.steps.append(("rbd_device.fence", {"name": address, "seconds": seconds}))
         whole.changes[address] = {"fenced": change(False, True)}
         whole.planned[("fence", address)] = {"seconds": seconds}
+    if found.held and not users.is_own(found.held.facts["address"], own):
+        image, facts = str(found.image), found.held.facts
+        whole.steps.append(("rbd_device.fence", {"name": image, "who": found.who, "seconds": seconds}))
+        whole.changes[image] = {"lock": change("held by the host {} at {}".format(facts.get("host"), facts["address"]), None)}
+        whole.planned[("lock", image)] = None
     return Plan(refusals=whole.refusals) if whole.refusals else whole
 
 
-def plan_undone(found, entries, note):
-    """Return the :class:`Plan` that lets these addresses in again; pure."""
-    whole = Plan(notes=[note] if note else ())
-    for address in found:
-        if address in entries:
+def plan_undone(found):
+    """Return the :class:`Plan` that lets in again what was :class:`Found`; pure."""
+    whole = Plan(notes=[found.note] if found.note else ())
+    for address in found.addresses:
+        if address in found.entries:
             whole.steps.append(("rbd_device.unfence", {"name": address}))
             whole.changes[address] = {"fenced": change(True, False)}
             whole.planned[("fence", address)] = None
-        elif listed(address, entries):
+        elif listed(address, found.entries):
             whole.refusals.append("{} is locked out with its whole host; declare that address without a port.".format(address))
     return Plan(refusals=whole.refusals) if whole.refusals else whole
 

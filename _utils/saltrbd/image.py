@@ -338,8 +338,7 @@ def plan_absent(spec, current, trash=True, delay=0):
         arguments["delay"] = delay
     blocked = in_the_way(current, spec, trash)
     if blocked:
-        told = "{} is not removed. In the way are: {}.".format(spec, "; ".join(blocked))
-        told += " " + who.DEAD if current["watchers"] else ""
+        told = "{} is not removed. In the way are: {}.{}".format(spec, "; ".join(blocked), who.hints(current))
         return Plan(changes={str(spec): fields}, refusals=[told])
     planned = {("image", str(spec)): None}
     if trash:

@@ -66,13 +66,14 @@ def judge(spec, holder, using, served, mine):
     if watchers:
         return Verdict("{}; unmap it there first. {} rbd_device.fenced locks it out at once.".format(held, users.DEAD))
     if not address:
-        return Verdict(
-            held
-            + ", which ended before it had noted who writes. Make sure that no daemon of it runs there, then run '{}'.".format(
-                " ".join(_break_words(spec, holder))
-            )
-        )
+        return Verdict("{}, {}".format(held, unnoted(spec, holder)))
     return Verdict(blocklist=address, holder=holder)
+
+
+def unnoted(spec, held):
+    """Say what is to be done about a lock whose holder's address nobody knows."""
+    words = "which ended before it had noted who writes. Make sure that no daemon of it runs there, then run '{}'."
+    return words.format(" ".join(_break_words(spec, held)))
 
 
 def _break_words(spec, held):
@@ -106,14 +107,14 @@ def _wait(spec, whose, watchers):
     )
 
 
-def look(ceph, spec, image_id, served, living=list):
+def look(ceph, spec, image_id, served, living=list, released=False):
     """Read lock and users and return the :class:`Verdict`; a client that only passes is waited for.
 
-    ``living`` gives of the watchers those that a dry run would not have locked out.
+    ``living`` gives of the watchers those that a dry run would not have locked out; ``released``: it would have taken the lock away.
     """
     until = time.monotonic() + PASSING
     while True:
-        found = holder(ceph, spec, image_id)
+        found = None if released else holder(ceph, spec, image_id)
         using = users.named(ceph.call("image_users", spec.head), ceph.settings.host, found)
         using["watchers"] = living(using["watchers"])
         verdict = judge(spec, found, using, served, me(ceph.settings))
@@ -158,6 +159,7 @@ def annotate(ceph, spec, facts):
             "cookie": LOCK,
             "address": address,
             "here": here,
+            "elsewhere": bool(held.facts.get("host")) and host != mine["host"],
             "host": held.facts.get("host"),
             "driver": held.facts.get("driver"),
         }

@@ -6,7 +6,7 @@ telling the old name, and systemd orders them by it at shutdown. So an image is 
 
 import os
 
-from saltrbd import boot, device_find, errors, fstab, hostlock, image
+from saltrbd import boot, device_find, errors, fstab, hostlock, image, users
 from saltrbd.converge import Plan, change
 from saltrbd.mapping import link_path
 
@@ -81,7 +81,8 @@ def plan(old, new, was, now, here, trashed=()):
     if was:
         blocked = _in_the_way(was, here)
         if blocked:
-            return Plan(refusals=["{} is not renamed to {}. In the way are: {}.".format(old, new, "; ".join(blocked))])
+            told = "{} is not renamed to {}. In the way are: {}.{}"
+            return Plan(refusals=[told.format(old, new, "; ".join(blocked), users.hints(was))])
         fields["name"] = change(str(old), str(new))
     if here["fstab"]:
         fields["fstab"] = change(*("; ".join(" ".join(pair[at]) for pair in here["fstab"]) for at in (0, 1)))
@@ -104,8 +105,8 @@ def _neither(old, new, trashed):
 
 
 def _in_the_way(facts, here):
-    users = dict(facts, snapshots=[], devices=[])
-    return here["devices"] + image.in_the_way(users, None, trash=True)
+    alone = dict(facts, snapshots=[], devices=[])
+    return here["devices"] + image.in_the_way(alone, None, trash=True)
 
 
 def carry_out(ceph, old, new, was, now, trashed=()):

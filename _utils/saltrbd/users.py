@@ -10,6 +10,9 @@ import os
 # Said where a user stands in the way: the cluster itself cannot tell a dead client from a silent one any earlier.
 DEAD = "A client that has died is in use for about 30 s more, until its watch times out."
 
+# Said where our lock of another host stands in the way: a lock does not go with its holder.
+FENCED = "A host that is dead is locked out, and its lock taken away, by rbd_device.fenced with the image and who: {}."
+
 _LOCAL = ("127.", "::1")
 
 
@@ -80,6 +83,13 @@ def named(found, host, holder=None):
         else:
             item["host"] = file.get(ip_of(item["address"]))
     return found
+
+
+def hints(facts):
+    """Return what to do about the users of an image with these facts (owner.annotate), as sentences, each after a space."""
+    told = [DEAD] if facts["watchers"] else []
+    told += [FENCED.format(lock["host"]) for lock in facts["locks"] if lock.get("elsewhere")]
+    return "".join(" " + sentence for sentence in told)
 
 
 def words(watcher):

@@ -27,6 +27,12 @@ class Ear:
             if event:
                 self.heard.append((event["tag"], json.dumps(event, default=str)))
 
+    def taken(self):
+        """What was heard since the last call; the thread only ever appends."""
+        found = self.heard[:]
+        del self.heard[: len(found)]
+        return found
+
     def close(self):
         self._over.set()
         self._thread.join(10)
@@ -50,13 +56,25 @@ class Daemons:
             time.sleep(0.1)
         return said.data
 
-    def heard(self):
-        """{bus: [(tag, text)]} since the last call; events are given a moment to come in."""
+    def heard(self, states=0):
+        """{bus: [(tag, text)]} since the last call, once each bus has told something, and so many states of themselves on the master's.
+
+        What comes later is heard by the next call: nothing is lost.
+        """
+        until = time.monotonic() + 20
+        while not self._all_told(states):
+            assert time.monotonic() < until, {name: [tag for tag, _ in ear.heard] for name, ear in self.ears.items()}
+            time.sleep(0.05)
+        return {name: ear.taken() for name, ear in self.ears.items()}
+
+    def _all_told(self, states):
+        told = sum("/prog/" in tag for tag, _ in self.ears["master"].heard)
+        return all(ear.heard for ear in self.ears.values()) and told >= states
+
+    def rest(self):
+        """What was heard since the last call of ``heard``, with what still comes within a second."""
         time.sleep(1)
-        found = {}
-        for name, ear in self.ears.items():
-            found[name], ear.heard = ear.heard, []
-        return found
+        return {name: ear.taken() for name, ear in self.ears.items()}
 
     def logged(self):
         """{"master" and "minion": what it has logged, at debug level, since the last call}."""

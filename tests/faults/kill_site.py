@@ -267,23 +267,24 @@ class Site:
         return [mount.point for mount in proc.mounts() if mount.point.startswith(str(self.folder / "mnt") + "/")]
 
     def writers(self):
-        """Begin to write to every mounted filesystem: [(mount point, a process that tells when it was done)]."""
-        words = ["/bin/sh", "-c", 'echo x >"$0"; read -r now rest </proc/uptime; echo "$now"']
+        """Begin to write to every mounted filesystem: [(mount point, a process that tells when it was done, and by which exit code)]."""
+        words = ["/bin/sh", "-c", 'echo x >"$0"; code=$?; read -r now rest </proc/uptime; echo "$now $code"']
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         return [(point, subprocess.Popen([*words, f"{point}/probe"], **quiet)) for point in self.mounted()]
 
     def until_writable(self, landed):
         """Wait until every filesystem has taken the writes that began with the kill, and takes new ones; return the seconds since the kill
-        until the last of the first had."""
+        until the last of the first had. Only where the device's daemon is dead may a write have failed."""
         thawed = 0.0
         for now, writers in enumerate((landed.writers, self.writers())):
             for point, writer in writers:
                 left = landed.time + THAW_LIMIT - uptime()
                 try:
-                    done = float(writer.communicate(timeout=max(2.0, left))[0])
+                    done, code = (float(word) for word in writer.communicate(timeout=max(2.0, left))[0].split())
                 except subprocess.TimeoutExpired:
                     writer.kill()
                     raise AssertionError(f"{point} is still frozen {THAW_LIMIT} s after the kill: {proc.stuck(writer.pid)}")
+                assert code == 0 or "daemon" in landed.victims, f"{point} took no write after the kill"
                 thawed = thawed if now else max(thawed, done - landed.time)
         assert thawed < THAW_LIMIT, f"a filesystem was frozen for {thawed:.1f} s after the kill"
         return thawed

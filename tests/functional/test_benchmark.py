@@ -1,4 +1,7 @@
-"""The speed that README.md publishes is what benchmarks/volumes.py measures: the same rows and columns, on the real cluster."""
+"""The speed that README.md publishes stands in the rows and columns that benchmarks/volumes.py measures on the real cluster.
+
+How fast it is here shows nothing: the published figures are of another machine.
+"""
 
 import os
 import re
@@ -17,7 +20,7 @@ def rows_of(text):
 
 
 @pytest.mark.timeout(300)
-def test_what_is_published_is_what_is_measured(repo, cluster):
+def test_the_published_rows_are_those_that_are_measured(repo, cluster):
     published = (repo / "README.md").read_text().partition("## Speed")[2].partition("## ")[0]
     argv = [sys.executable, str(repo / "benchmarks/volumes.py"), "--count", str(COUNT), "--rounds", "1"]
     env = {**os.environ, "CEPH_CONF": cluster.conf, "CEPH_KEYRING": cluster.keyring}
@@ -30,7 +33,8 @@ def test_what_is_published_is_what_is_measured(repo, cluster):
     seconds = re.compile(r"([0-9.]+) s\b")
     for name in theirs:
         assert [bool(seconds.search(cell)) for cell in theirs[name]] == [bool(seconds.search(cell)) for cell in ours[name]], name
-        assert all(float(number) > 0 for cell in ours[name] for number in seconds.findall(cell)), name
+        # Two decimals: what is quick may be 0.00.
+        assert all(float(number) >= 0 for cell in ours[name] for number in seconds.findall(cell)), name
     # Each ratio that is published is that of the seconds beside it.
     for name, cells in theirs.items():
         command, raw, package = (float(found.group(1)) if (found := seconds.search(cell)) else None for cell in cells[:3])

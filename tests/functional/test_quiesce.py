@@ -269,28 +269,30 @@ def test_our_own_snapshot_freezes_once(counted, by_nbd, ceph, rbd_cli, tmp_path,
     assert counted() == ["quiesce", "unquiesce"] * 3
 
 
-def test_ours_and_theirs_at_once(counted, by_nbd, cluster, modules, monkeypatch):
-    """Theirs asks the hook while ours holds the filesystem frozen. Neither waits for the other for ever, and both are made: librbd makes
-    them one after the other."""
+def test_ours_and_theirs_at_once(counted, by_nbd, cluster, make_loaders, monkeypatch):
+    """Neither waits for the other for ever, and both are made: librbd makes them one after the other, while ours holds the freeze."""
     spec, point, _ = by_nbd()
-    theirs, batch = [], client.Client.batch
+    modules = make_loaders(pillar={"rbd": {"freeze_timeout": 60}}).modules  # another client's start takes its time in a machine
+    started, batch = [], client.Client.batch
 
-    def in_between(self, requests):
-        if requests and requests[0][0] == "snapshot_create":
-            theirs.append(subprocess.Popen(snap_create(cluster, f"{spec}@theirs{len(theirs)}")))
-            until(lambda: "quiesce" in counted(), 10, "theirs asks the hook")
-        return batch(self, requests)
+    def meanwhile(one, requests):
+        """Ours is frozen, and begins when theirs has come as far as its hook."""
+        if any(op == "snapshot_create" for op, _ in requests):
+            assert is_frozen(point)
+            started.append(subprocess.Popen(snap_create(cluster, f"{spec}@theirs{len(started)}")))
+            until(lambda: "quiesce" in counted(), 60, "theirs is not quiesced")
+        return batch(one, requests)
 
-    monkeypatch.setattr(client.Client, "batch", in_between)
+    monkeypatch.setattr(client.Client, "batch", meanwhile)
     try:
         for number in range(2):
             made = modules.rbd_snapshot.create(f"{spec}@ours{number}", consistency="filesystem")[f"{spec}@ours{number}"]
-            assert len(theirs) == number + 1 and made["consistency"] == "filesystem"
-            assert theirs[-1].wait(timeout=120) == 0
+            assert made["consistency"] == "filesystem"
+            assert len(started) == number + 1 and started[-1].wait(timeout=120) == 0
     finally:
-        for process in theirs:
-            process.kill()
-            process.wait()
+        for theirs in started:
+            theirs.kill()
+            theirs.wait()
     wait_thawed(point, 20)
     no_helper_is_left(30)
 

@@ -24,8 +24,13 @@ with cluster.open_ioctx(sys.argv[4]) as ioctx, rbd.Image(ioctx, sys.argv[5]) as 
     sys.stdin.read()
 """
 
-# Stands in for the rbd-mirror daemon of another site: it opens the image, and watches the pool's object rbd_mirroring.
-MIRROR = HOLD.replace("    print", "    watch = ioctx.watch('rbd_mirroring', print)\n    print", 1)
+# They stand in for rbd-mirror daemons, which have the image open: one of another site watches the pool's object rbd_mirroring, one of this
+# site writes its number, as a text with its length before it, into rbd_mirror_leader.
+MIRRORS = {
+    "another site": "ioctx.watch('rbd_mirroring', print)",
+    "this site": "[name := str(cluster.get_instance_id()).encode(), "
+    "ioctx.execute('rbd_mirror_leader', 'rbd', 'mirror_instances_add', len(name).to_bytes(4, 'little') + name)]",
+}
 
 
 def run(*argv, check=True, **more):
@@ -165,11 +170,12 @@ def test_exclusive_and_shared_are_not_the_same(states, modules, image, rbd_cli):
     assert modules.rbd_device.users(image) == {"device": [], "watchers": [], "mirrors": [], "locks": [], "owner": None}
 
 
-def test_a_mirror_daemon_is_in_nobodys_way(states, modules, image, pool, holder, rbd_cli):
-    """Told from any other user by what it watches; the image itself must be mirrored."""
+@pytest.mark.parametrize("site", MIRRORS)
+def test_a_mirror_daemon_is_in_nobodys_way(site, states, modules, image, pool, holder, rbd_cli):
+    """Told from any other user by what it watches, or by its entry in the pool; the image itself must be mirrored."""
     rbd_cli("mirror", "pool", "enable", pool, "image")
     rbd_cli("mirror", "image", "enable", image, "snapshot")
-    number = holder(image, MIRROR)
+    number = holder(image, HOLD.replace("    print", f"    told = {MIRRORS[site]}\n    print", 1))
     found = modules.rbd_device.users(image)
     assert found["watchers"] == [] and [str(mirror["client"]) for mirror in found["mirrors"]] == [number]
     both(states.rbd_device.mapped, image)

@@ -1,4 +1,10 @@
-"""Every state looks again after it has written: what another client undoes between the write and that look is no success."""
+"""These states look again after they have written: what another client undoes between the write and that look is no success.
+
+Not among them are those whose work nobody undoes so quickly (flattened, purged, retained, rolled_back, and the two that format); the way
+through converge.converge is theirs as well, and tests/unit/test_converge.py shows it.
+"""
+
+import uuid
 
 import pytest
 from saltrbd import converge
@@ -87,3 +93,14 @@ def test_a_device_and_a_mount(spec, rbd_cli, modules, not_confirmed, tmp_path):
     device = modules.rbd_device.info(spec)["device"]
     not_confirmed("rbd_filesystem.unmounted", point, undo=lambda: run(["mount", device, point], 30))
     not_confirmed("rbd_device.unmapped", spec, undo=lambda: modules.rbd_device.map(spec, persist=False))
+
+
+def test_another_name(spec, rbd_cli, not_confirmed):
+    rbd_cli("create", spec, "--size", "8M")
+    not_confirmed("rbd_image.renamed", f"{spec}n", old_name=spec, undo=lambda: rbd_cli("rename", f"{spec}n", spec))
+
+
+def test_a_client_that_is_locked_out(modules, not_confirmed):
+    address = f"192.0.2.7:0/{uuid.uuid4().int % 10**9 + 1}"
+    not_confirmed("rbd_device.fenced", address, seconds=600, undo=lambda: modules.rbd_device.unfence(address))
+    not_confirmed("rbd_device.unfenced", address, undo=lambda: modules.rbd_device.fence(address, seconds=600))

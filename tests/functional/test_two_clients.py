@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from saltrbd import proc
+from saltrbd import proc, users
 
 from labkit import cleanup as lab_cleanup
 from labkit import cluster as lab_cluster
@@ -247,10 +247,11 @@ def test_what_one_host_has_mounted_is_not_mounted_by_the_other(site, make_image,
 
 
 def test_a_dead_client_is_locked_out_at_once(site, ceph, make_image):
-    """Its host is named by its lock, by its address and by its number; the image is free without the wait of 30 s."""
+    """Its host is named by its lock, by its address and by its number; the image is free without the wait of 30 s, to be removed too."""
     _, a, b, weak = site
-    image = make_image()
-    a.map_it(image)
+    image, other = make_image(), make_image()
+    for one in (image, other):
+        a.map_it(one)
     shown = b.call("rbd_device.users", image)
     (watcher,) = shown["watchers"]
     assert watcher["host"] == shown["owner"]["host"] == "host-a"
@@ -259,25 +260,37 @@ def test_a_dead_client_is_locked_out_at_once(site, ceph, make_image):
     assert "in use for about 30 s more, until its watch times out. rbd_device.fenced locks it out at once." in comment
     for who in ("host-a", address, f"client.{watcher['client']}"):
         dry = b.state("rbd_device.fenced", image, True, who=who)
-        assert dry["result"] is None and dry["changes"] == {address: {"fenced": {"old": False, "new": True}}}
+        lock = {"lock": {"old": f"held by the host host-a at {address}", "new": None}}
+        assert dry["result"] is None and dry["changes"] == {address: {"fenced": {"old": False, "new": True}}, image: lock}
     assert "is an address of this host" in a.state("rbd_device.fenced", image, who="host-a")["comment"]
     assert "Give client.weak the capabilities mon 'profile rbd'" in weak.state("rbd_device.fenced", image, who="host-a")["comment"]
     assert watchers(site, image) == [address]
-    # A dry run of both states counts the first one's; so does the real run.
-    both = {"fence": {"rbd_device": ["fenced", {"name": image}, {"who": "host-a"}]}, "map": {"rbd_device": ["mapped", {"name": image}]}}
-    os.kill(a.daemon(image), signal.SIGKILL)
+    told = b.state("rbd_image.absent", other)["comment"]
+    assert "the lock 'saltrbd' held by the host host-a at " in told and users.FENCED.format("host-a") in told
+    # A dry run of all states counts the first ones'; so does the real run.
+    (second,) = watchers(site, other)
+    high = {
+        "fence": {"rbd_device": ["fenced", {"name": image}, {"who": "host-a"}, {"order": 1}]},
+        "map": {"rbd_device": ["mapped", {"name": image}, {"order": 2}]},
+        "fence the other": {"rbd_device": ["fenced", {"name": other}, {"who": "host-a"}, {"order": 3}]},
+        "remove": {"rbd_image": ["absent", {"name": other}, {"trash": False}, {"order": 4}]},
+    }
+    for one in (image, other):
+        os.kill(a.daemon(one), signal.SIGKILL)
     died = time.monotonic()
     for test in (True, False):
-        ran = sorted(b.call("state.high", both, test=test).values(), key=lambda one: one["__run_num__"])
-        assert [one["result"] for one in ran] == [None if test else True] * 2, [one["comment"] for one in ran]
-    took = time.monotonic() - died
-    print(f"mapped elsewhere {took:.1f} s after the death")
-    assert took < 25
+        assert (watchers(site, image), watchers(site, other)) == ([address], [second])  # still: 30 s are not over
+        ran = sorted(b.call("state.high", high, test=test).values(), key=lambda one: one["__run_num__"])
+        assert [one["result"] for one in ran] == [None if test else True] * 4, [one["comment"] for one in ran]
+        assert address not in ran[1]["comment"]  # the lock is gone: nothing is left for the mapping to take over
+    print(f"mapped elsewhere {time.monotonic() - died:.1f} s after the death")
+    assert {address, second} <= set(b.call("rbd_device.fenced"))
     assert address in json.dumps(ceph("osd", "blocklist", "ls"))
     for test in (True, False):
         again = b.state("rbd_device.fenced", address, test)
         assert (again["result"], again["changes"]) == (True, {})
     assert address in b.call("rbd_device.fenced")
+    assert b.call("rbd_device.unfence", second) == [second]
     assert b.call("rbd_device.unfence", address) == [address]
     assert address not in json.dumps(ceph("osd", "blocklist", "ls"))
     for host in (b, a):

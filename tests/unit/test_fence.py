@@ -1,7 +1,10 @@
 """Dead clients that are locked out of the cluster: addresses, who is meant, and what is planned."""
 
+import json
+
 import pytest
 from saltrbd import errors, fence, owner, settings
+from saltrbd import spec as specs
 
 SEVEN, WHOLE = "192.0.2.7:0/123", "192.0.2.7:0/0"
 HELD = owner.Holder("rbd_header.1", "client.9", "c", "192.0.2.9:0/1", {"host": "db1", "address": "192.0.2.9:0/9", "client": 9})
@@ -77,10 +80,63 @@ def test_addresses(who, expected):
     ],
 )
 def test_plan(found, entries, changed, refused):
-    plan = fence.plan(found, entries, None, {"192.0.2.1", "2001:db8::1"}, 60)
+    plan = fence.plan(fence.Found(found, entries), {"192.0.2.1", "2001:db8::1"}, 60)
     assert sorted(plan.changes) == [arguments["name"] for _, arguments in plan.steps] == changed
     assert refused in " ".join(plan.refusals) and bool(plan.refusals) == bool(refused)
     assert set(plan.planned) == {("fence", address) for address in changed}
+
+
+@pytest.mark.parametrize(
+    ("entries", "own", "names", "kinds"),
+    [
+        # the lock goes after its holder's address is locked out, by whomever
+        ([], set(), ["192.0.2.9:0/9", "rbd/db"], {"fence", "lock"}),
+        (["192.0.2.9:0/9"], set(), ["rbd/db"], {"lock"}),
+        (["192.0.2.9:0/0"], set(), ["rbd/db"], {"lock"}),
+        # this host gives its lock back by unmapping
+        ([], {"192.0.2.9"}, [], set()),
+        (["192.0.2.9:0/9"], {"192.0.2.9"}, [], set()),
+    ],
+)
+def test_the_lock_goes_with_its_holder(entries, own, names, kinds):
+    found = fence.Found(["192.0.2.9:0/9"], entries, None, specs.parse("rbd/db"), "db1", HELD)
+    plan = fence.plan(found, own, 60)
+    assert [arguments["name"] for _, arguments in plan.steps] == names
+    assert sorted(plan.changes) == names and {kind for kind, _ in plan.planned} == kinds
+    if names:
+        assert plan.changes["rbd/db"] == {"lock": {"old": "held by the host db1 at 192.0.2.9:0/9", "new": None}}
+        assert plan.steps[-1] == ("rbd_device.fence", {"name": "rbd/db", "who": "db1", "seconds": 60})
+
+
+class Cluster:
+    """A fake: an image that nobody has open any more, and who has our lock on it."""
+
+    def __init__(self, facts):
+        self.settings = settings.load({"id": "here"}, {})
+        self._facts = facts
+
+    def call(self, operation, spec=None, **_):
+        if operation == "blocklist_list":
+            return {}
+        if operation == "image_info":
+            return {"id": "1", "watchers": [], "locks": []}
+        return {"name": "client.9", "cookie": "c", "address": "192.0.2.9:0/1", "description": json.dumps(self._facts)}
+
+
+@pytest.mark.parametrize(
+    ("facts", "who", "known", "addresses", "held", "note"),
+    [
+        (HELD.facts, "db1", {}, ["192.0.2.9:0/9"], True, None),
+        (HELD.facts, "db2", {}, [], False, "Nobody who is called db2 uses rbd/db."),
+        # an earlier state of this dry run has taken it
+        (HELD.facts, "db1", {("lock", "rbd/db"): None}, [], False, "Nobody who is called db1 uses rbd/db."),
+        ({"host": "db1"}, "db1", {}, [], False, "run 'rados -p rbd lock break rbd_header.1 saltrbd client.9 --lock-cookie c'"),
+    ],
+)
+def test_whose_lock_is_meant(facts, who, known, addresses, held, note):
+    found = fence.look(Cluster(facts), "rbd/db", who, known)
+    assert (found.addresses, bool(found.held)) == (addresses, held)
+    assert note in found.note if note else found.note is None
 
 
 @pytest.mark.parametrize(
@@ -88,7 +144,7 @@ def test_plan(found, entries, changed, refused):
     [([], [], [], ""), ([SEVEN], [], [], ""), ([SEVEN], [SEVEN], [SEVEN], ""), ([SEVEN], [WHOLE], [], "with its whole host")],
 )
 def test_plan_undone(found, entries, changed, refused):
-    plan = fence.plan_undone(found, entries, None)
+    plan = fence.plan_undone(fence.Found(found, entries))
     assert sorted(plan.changes) == changed
     assert refused in " ".join(plan.refusals) and bool(plan.refusals) == bool(refused)
 
@@ -98,6 +154,13 @@ def test_a_dry_run_counts_what_it_would_have_locked_out():
     watchers = [{"address": SEVEN}, {"address": "192.0.2.8:0/5"}]
     assert fence.living(watchers, known) == watchers[1:]
     assert fence.living(watchers, {}) == watchers
+
+
+def test_a_dry_run_counts_the_lock_that_it_would_have_taken():
+    locks = [{"cookie": "backup"}, {"cookie": owner.LOCK}]
+    known = {("lock", "rbd/db"): None}
+    assert fence.left(specs.parse("rbd/db"), locks, known) == locks[:1]
+    assert fence.left(specs.parse("rbd/other"), locks, known) == fence.left(specs.parse("rbd/db"), locks, {}) == locks
 
 
 @pytest.mark.parametrize("value", [0, -1, True, "60", None, 10**12])

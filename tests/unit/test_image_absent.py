@@ -72,6 +72,13 @@ def test_all_that_is_in_the_way_of_the_trash():
     ]
 
 
+def test_the_lock_of_another_host_is_told_how_to_take():
+    lock = {"client": "the host db1", "cookie": "saltrbd", "address": "192.0.2.9:0/9", "host": "db1", "elsewhere": True}
+    held = "p/i is not removed. In the way are: the lock 'saltrbd' held by the host db1 at 192.0.2.9:0/9."
+    assert images.plan_absent(P, image(locks=[lock])).refusals == [f"{held} {users.FENCED.format('db1')}"]
+    assert images.plan_absent(P, image(locks=[dict(lock, elsewhere=False)])).refusals == [held]
+
+
 def test_all_that_is_in_the_way_of_removal():
     plan = images.plan_absent(P, ALL_THE_REST, trash=False)
     assert plan.steps == []

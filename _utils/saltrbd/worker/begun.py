@@ -15,8 +15,11 @@ from contextlib import contextmanager
 
 import rados
 import rbd
-from locks import break_lock, lock_holder
+import trash
+from blank import first_used
+from locks import MUST_RENEW, break_lock, lock_holder
 from session import WorkerError
+from users import users_of
 
 PREFIX, LOCK, COOKIE = "saltrbd_begun.", "saltrbd", "making"
 # Seconds that a maker's lock lasts beyond rbd:timeout, after which Salt replaces a worker that has not made its image.
@@ -28,17 +31,17 @@ _NO_HEADER = "no header"
 
 
 @contextmanager
-def noted(session, pool, namespace, image, clear, in_use):
-    """Note for the block that the image is being made, after ``clear(image id)`` has taken away what a killed maker left.
+def making(session, report, pool, namespace, image):
+    """The block makes the image: what a killed maker left of it goes first, and is known for that if this one is killed.
 
-    Raises Busy while somebody else is making it. ``in_use(handle)`` tells whether anybody uses an open image.
+    Raises Busy while somebody else is making it.
     """
     context, note = session.ioctx(pool, namespace), PREFIX + image
     _lock(session, context, note)
     # Where this process is killed the note stays, and the lock ends by itself.
     try:
         if _read(context, note):
-            _take_away(context, image, clear, in_use)
+            _take_away(session, report, pool, namespace, image)
         elif _is_listed(context, image):
             raise rbd.ImageExists("not ours")
         now = int(time.time())
@@ -51,16 +54,19 @@ def noted(session, pool, namespace, image, clear, in_use):
         words = "its name is taken, but it cannot be opened: its making was cut off, and 'rbd rm {}' takes away what is left"
         raise WorkerError("ImageExists", words.format("/".join(part for part in (pool, namespace, image) if part)))
     except BaseException:
-        _let_go(context, note, image, in_use)
+        _let_go(session, report, pool, namespace, image)
         raise
     context.remove_object(note)
 
 
-def _let_go(context, note, image, in_use):
+def _let_go(session, report, pool, namespace, image):
     """After a failure: the note stays while anything that was begun does."""
+    context, note = session.ioctx(pool, namespace), PREFIX + image
     try:
-        context.unlock(note, LOCK, COOKIE) if _left(context, image, in_use) else context.remove_object(note)
-    except (rbd.Error, rados.Error):
+        _renew(session, context, note)  # else the note is another's
+        left = _left(session, report, pool, namespace, image)
+        context.unlock(note, LOCK, COOKIE) if left else context.remove_object(note)
+    except (rbd.Error, rados.Error, WorkerError):
         pass  # the failure that led here says more
 
 
@@ -72,44 +78,48 @@ def _can_open(context, image):
         return False
 
 
-def is_begun(context, image, handle, in_use):
-    """Whether an open image was never finished; it is not if anything was done with it."""
+def is_begun(session, report, pool, namespace, image, handle):
+    """Whether an open image was never finished; it is not if anything was done with it.
+
+    The look for data at one that has a note may walk over the whole image: ``report`` tells how far it is.
+    """
     if any(True for _ in handle.list_snaps()):
         return False
-    told = _read(context, PREFIX + image)
-    if told is None or in_use(handle):
+    told = _read(session.ioctx(pool, namespace), PREFIX + image)
+    if told is None or any(users_of(session, handle, pool, namespace).values()):
         return False
     made = int(handle.create_timestamp().timestamp())
-    return told["from"] - APART <= made <= told["until"] + APART and _is_blank(handle)
+    if not told["from"] - APART <= made <= told["until"] + APART:
+        return False
+    return first_used(handle, report, include_parent=False) is None  # what it has itself
 
 
-def _is_blank(handle):
-    found = []
-
-    def extent(offset, length, exists):
-        if exists:
-            found.append(offset)
-
-    # Without a parent's data: what it has itself.
-    handle.diff_iterate(0, handle.size(), None, extent, include_parent=False, whole_object=False)
-    return not found
-
-
-def _left(context, image, in_use):
+def _left(session, report, pool, namespace, image):
     """Return the id of an image that was never finished, _NO_HEADER for a name that cannot be opened, else None."""
+    context = session.ioctx(pool, namespace)
     try:
         with rbd.Image(context, image, read_only=True) as handle:
-            return handle.id() if is_begun(context, image, handle, in_use) else None
+            return handle.id() if is_begun(session, report, pool, namespace, image, handle) else None
     except rbd.ImageNotFound:
         return _NO_HEADER if _is_listed(context, image) else None
 
 
-def _take_away(context, image, clear, in_use):
-    left = _left(context, image, in_use)
+def _take_away(session, report, pool, namespace, image):
+    context = session.ioctx(pool, namespace)
+
+    def alive(fraction):
+        _renew(session, context, PREFIX + image)  # for a large image the lock would not last
+        return report(fraction)
+
+    left = _left(session, alive, pool, namespace, image)
     if left == _NO_HEADER:
         rbd.RBD().remove(context, image)  # removes what there is of it
     elif left:
-        clear(left)
+        # librbd calls for progress in a thread of its own, which may not wait for the cluster.
+        still = trash.take_back(session, report, pool, namespace, image, left)
+        if still:
+            raise WorkerError("CephError", "what a killed maker left of it (id {}) is {}".format(left, still))
+    _renew(session, context, PREFIX + image)
 
 
 def _is_listed(context, image):
@@ -137,11 +147,22 @@ def _lasts(session):
     return int(session.settings["timeout"]) + SLACK
 
 
+def _renew(session, context, note):
+    """Hold the lock for its whole time from now on; raises Busy where it ended, and may be another's."""
+    try:
+        context.lock_exclusive(note, LOCK, COOKIE, desc=_mine(session), duration=_lasts(session), flags=MUST_RENEW)
+    except (rados.ObjectNotFound, rados.ObjectBusy, rados.ObjectExists):
+        raise WorkerError("Busy", "others may be making it at this moment")
+
+
+def _mine(session):
+    return json.dumps(dict(_me(), sessions=session.addresses))
+
+
 def _lock(session, context, note):
-    mine = json.dumps(dict(_me(), sessions=session.addresses))
     for last in (False, True):
         try:
-            context.lock_exclusive(note, LOCK, COOKIE, desc=mine, duration=_lasts(session))
+            context.lock_exclusive(note, LOCK, COOKIE, desc=_mine(session), duration=_lasts(session))
             return
         except (rados.ObjectBusy, rados.ObjectExists):
             held = lock_holder(context, note, LOCK)

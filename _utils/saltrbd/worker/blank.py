@@ -3,7 +3,7 @@
 import base64
 
 import rbd
-from images import FEATURES, FLAGS, names
+from features import FEATURES, FLAGS, names
 
 # Bytes walked between two reports of progress; 1 TiB untouched takes 13 s by the slow walk (Ceph 16.2, one OSD).
 CHUNK = 16 << 30
@@ -33,9 +33,9 @@ def _walk(handle, report, stop_at_first, since=None, include_parent=True, start=
     return used[0], used[1], trusted
 
 
-def first_used(handle, report, start=0):
+def first_used(handle, report, start=0, include_parent=True):
     """Return the first byte that librbd knows of in an open image, at ``start`` or behind it; None where there is none."""
-    return _walk(handle, report, True, start=start)[1]
+    return _walk(handle, report, True, start=start, include_parent=include_parent)[1]
 
 
 def image_blank(session, report, pool, namespace, image, snapshot="", image_id=None, start=0):

@@ -1,7 +1,9 @@
 """Clones: making one, what it stands on, making it stand alone."""
 
 import rbd
-from images import check_data_pool, finish, making, mask, order_of, parent_of
+from begun import making
+from features import mask
+from images import check_data_pool, finish, order_of, parent_of
 from session import WorkerError
 
 
@@ -27,7 +29,7 @@ def clone_create(
     if object_size and stripe_unit is None and not _striped(session, parent):
         stripe_unit = stripe_count = 0  # else librbd takes the parent's object size for the stripe unit
     handle = session.with_clone_format(clone_format)
-    with making(session, pool, namespace, image):
+    with making(session, report, pool, namespace, image):
         try:
             rbd.RBD().clone(
                 session.ioctx(parent["pool"], parent["namespace"], handle),
@@ -44,7 +46,7 @@ def clone_create(
         except (rbd.ImageNotFound, rbd.InvalidArgument):
             _check_parent(session, parent, clone_format)
             raise
-    return finish(session, pool, namespace, image, metadata, config)
+    return finish(session, report, pool, namespace, image, metadata, config)
 
 
 def _striped(session, parent):

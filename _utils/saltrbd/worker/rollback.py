@@ -2,8 +2,10 @@
 
 import rbd
 from blank import CHUNK
-from images import FEATURES, SECONDS_PER_OBJECT, watchers
+from features import FEATURES
+from images import SECONDS_PER_OBJECT
 from session import WorkerError
+from users import watchers
 
 # Bytes compared in one step: librbd's usual object.
 _PIECE = 4 << 20
