@@ -11,7 +11,6 @@ import struct
 from collections import namedtuple
 
 from saltrbd import errors
-from saltrbd.errors import quoted
 
 FORMATS = ("luks1", "luks2")
 MARK = "saltrbd.luks"
@@ -67,9 +66,9 @@ def desired(encryption):
 
 
 def check_format(value):
-    """Return the format if it is one, else raise :class:`InvalidArgument`."""
+    """Return the format if it is one, else raise :class:`InvalidArgument`. What is wrong is not shown: a passphrase may have got there."""
     if value not in FORMATS:
-        raise errors.InvalidArgument("The encryption's format must be {}, not {}.".format(" or ".join(FORMATS), quoted(value)))
+        raise errors.InvalidArgument("The encryption's format must be {}.".format(" or ".join(FORMATS)))
     return value
 
 
@@ -81,7 +80,8 @@ def reference(wanted):
 def key(encryption, pillar):
     """Return the :class:`Key` for an argument ``encryption`` with its passphrase from the pillar, None for None.
 
-    Raises :class:`InvalidArgument`, and :class:`InvalidPillar` where there is no passphrase or none that can be one.
+    Raises :class:`InvalidArgument`, and :class:`InvalidPillar` where there is no passphrase or none that can be one; a place that the
+    pillar does not have at all is not shown: it may be the passphrase itself.
     """
     wanted = desired(encryption)
     if wanted is None:
@@ -92,7 +92,9 @@ def key(encryption, pillar):
     try:
         return Key(wanted.format, wanted.pillar, check_passphrase(found))
     except errors.InvalidArgument as error:
-        raise errors.InvalidPillar("The pillar {}: {}".format(":".join(wanted.pillar), error))
+        there = hasattr(pillar, "get") and wanted.pillar[0] in pillar
+        place = "The pillar " + ":".join(wanted.pillar) if there else "The place in the pillar that is named by encryption: pillar"
+        raise errors.InvalidPillar("{}: {}".format(place, error))
 
 
 def check_passphrase(value):

@@ -220,7 +220,7 @@ def test_the_pillar_declares_the_header_before_the_device():
         ({"passphrase": "It-is-secret", "pillar": "a"}, "encryption needs one of passphrase and pillar"),
         ({"passphrase": {"It-is-secret": 1}}, "the passphrase is missing, or is no text"),
         ({"passphrase": "It-is-secret\n"}, "the passphrase must be one line"),
-        ({"passphrase": "It-is-secret", "format": "aes"}, "format must be luks1 or luks2, not 'aes'"),
+        ({"passphrase": "luks2", "format": "It-is-secret"}, "encryption: The encryption's format must be luks1 or luks2."),
         ({"pillar": 5}, "pillar must be text"),
     ],
 )

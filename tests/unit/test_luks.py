@@ -97,7 +97,7 @@ def test_what_is_declared(argument, wanted):
 
 @pytest.mark.parametrize(
     "argument",
-    [SECRET, True, {}, {"format": "luks2"}, {"passphrase": SECRET}, {"pillar": "a", "key": SECRET}, {"pillar": ""}, {"pillar": []}]
+    [{"format": SECRET, "pillar": "a"}, SECRET, True, {}, {"format": "luks2"}, {"passphrase": SECRET}, {"pillar": "a", "key": SECRET}, {"pillar": ""}, {"pillar": []}]
     + [{"pillar": [1]}, {"pillar": "a::b"}, {"pillar": {"a": SECRET}}, {"pillar": "a", "format": "luks3"}, {"pillar": "a", "format": []}],
 )
 def test_what_is_refused_and_not_shown(argument):
@@ -109,7 +109,6 @@ def test_what_is_refused_and_not_shown(argument):
 @pytest.mark.parametrize(
     ("there", "told"),
     [
-        ({}, "is missing"),
         ({"keys": None}, "is missing"),
         ({"keys": SECRET}, "is missing"),
         ({"keys": {"one": ""}}, "is missing"),
@@ -123,6 +122,15 @@ def test_a_pillar_without_a_passphrase(there, told):
     with pytest.raises(errors.InvalidPillar) as error:
         luks.key({"pillar": "keys:one"}, there)
     assert told in str(error.value) and "keys:one" in str(error.value) and SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize("place", [SECRET, f"{SECRET}:one", [SECRET, "one"]])
+@pytest.mark.parametrize("there", [{}, {"keys": {"one": SECRET}}])
+def test_a_passphrase_in_the_place_of_its_place_is_not_shown(place, there):
+    with pytest.raises(errors.InvalidPillar) as error:
+        luks.key({"pillar": place}, there)
+    told = "The place in the pillar that is named by encryption: pillar: the passphrase is missing, or is no text."
+    assert str(error.value) == told
 
 
 def test_a_key_shows_no_passphrase():
