@@ -57,7 +57,7 @@ def present(
     size
         Bytes, or text such as ``10G``. Needed to create the image. Growing is done; shrinking is refused without
         ``allow_shrink: True``, and also with it while anybody uses the image, and while its ext4 needs more: shrink that first
-        (``resize2fs``). An xfs cannot shrink.
+        (``resize2fs``). An xfs cannot shrink. What else it carries (a partition table, LVM, swap, btrfs) is not looked into, and refused.
     features
         The whole list of features (layering, exclusive-lock, object-map, fast-diff, deep-flatten, journaling). Drift is
         mended in the order that Ceph needs, and the object map rebuilt; layering and deep-flatten cannot be changed.
@@ -88,8 +88,7 @@ def present(
         refused = image.unknown_config(wanted, current, want, __salt__["rbd_image.config_keys"])
         if current is not None:
             plan = image.plan_present(wanted, current, want, allow_shrink, encryption=encryption)
-            if allow_shrink and want["size"] is not None and want["size"] < current["size"]:
-                refused += _too_small(wanted, want["size"], encryption, known)
+            refused += _too_small(wanted, want["size"] if allow_shrink else None, encryption, known, current)
             return converge.merge([plan, converge.Plan(refusals=refused)])
         cluster = __salt__["rbd_image.cluster"]()
         there = functools.partial(facts.namespaces, __salt__["rbd_image.namespaces"], known)
@@ -97,20 +96,27 @@ def present(
         if refused:
             return converge.Plan(refusals=refused)
         trashed = [] if restore_from_trash is False else facts.trashed(__salt__["rbd_image.trashed"], known, wanted)
-        return image.plan_present(wanted, None, want, allow_shrink, restore_from_trash, trashed, cluster)
+        plan = image.plan_present(wanted, None, want, allow_shrink, restore_from_trash, trashed, cluster, encryption)
+        entry = image.restored(restore_from_trash, trashed)
+        refused = _too_small(wanted, want["size"] if allow_shrink else None, encryption, known, entry and entry["facts"])
+        return converge.merge([plan, converge.Plan(refusals=refused)])
 
     return converge.converge(name, __opts__["test"], look, _act, known, "{} is as declared.".format(name))
 
 
-def _too_small(wanted, size, encryption, known):
-    """Why an image may not shrink; nothing is known of one that a dry run only plans."""
-    name = str(wanted)
-    now = __salt__["rbd_image.info"]([name], users=True)[name]
-    there = facts.images(lambda names, **more: {names[0]: now}, known, [wanted])[wanted]
-    if now is None or there["id"] != now["id"]:
+def _too_small(wanted, size, encryption, known, found):
+    """Why the image with the facts ``found`` may not shrink; nothing is known of one that a dry run only plans."""
+    if not found or not found["id"] or size is None or size >= found["size"]:
         return []
-    content = __salt__["rbd_filesystem.info"](name, check=False, encryption=encryption)
-    return shrink.refusals(wanted, size, content, there, known.get(("device", name), 0) is None)
+    name, image_id = str(wanted), None
+    now = __salt__["rbd_image.info"]([name], users=True)[name]
+    if now and now["id"] == found["id"]:
+        there = facts.images(lambda names, **more: {names[0]: now}, known, [wanted])[wanted]
+    else:  # in the trash, or under another name, until an earlier state or this one is carried out
+        there, image_id = found, found["id"]
+    content = __salt__["rbd_filesystem.info"](name, check=False, image_id=image_id, encryption=encryption)
+    verdict = shrink.judge(client.get(settings.load(__opts__, __pillar__)), wanted, there)
+    return shrink.refusals(wanted, size, content, there, known.get(("device", name), 0) is None, verdict)
 
 
 def absent(name, trash=True, delay=None):

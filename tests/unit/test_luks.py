@@ -97,8 +97,19 @@ def test_what_is_declared(argument, wanted):
 
 @pytest.mark.parametrize(
     "argument",
-    [{"format": SECRET, "pillar": "a"}, SECRET, True, {}, {"format": "luks2"}, {"passphrase": SECRET}, {"pillar": "a", "key": SECRET}, {"pillar": ""}, {"pillar": []}]
-    + [{"pillar": [1]}, {"pillar": "a::b"}, {"pillar": {"a": SECRET}}, {"pillar": "a", "format": "luks3"}, {"pillar": "a", "format": []}],
+    [
+        {"format": SECRET, "pillar": "a"},
+        SECRET,
+        True,
+        {},
+        {"format": "luks2"},
+        {"passphrase": SECRET},
+        {"pillar": "a", "key": SECRET},
+        {"pillar": ""},
+        {"pillar": []},
+    ]
+    + [{"pillar": [1]}, {"pillar": "a::b"}, {"pillar": {"a": SECRET}}, {"pillar": "a", "format": "luks3"}, {"pillar": "a", "format": []}]
+    + [{"pillar": "a", "format": SECRET}],
 )
 def test_what_is_refused_and_not_shown(argument):
     with pytest.raises(errors.InvalidArgument) as error:
