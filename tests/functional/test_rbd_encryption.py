@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from image_checks import MIRROR
 from luks_checks import PASSPHRASES, key, loaders  # noqa: F401 -- the fixture loaders
 from state_checks import both, refused, unchanged
 
@@ -104,6 +105,17 @@ def test_an_image_that_is_not_blank_is_never_encrypted(states, rbd_cli, spec):
     assert "with its header it needs 17M or more" in refused(states.rbd_encryption.formatted, f"{spec}s", encryption=key())
     rbd_cli("create", f"{spec}j", "--size", "64M", "--image-feature", "layering,exclusive-lock,journaling")
     assert "feature journaling" in refused(states.rbd_encryption.formatted, f"{spec}j", encryption=key())
+
+
+@pytest.mark.timeout(600)
+def test_a_mirror_daemon_is_in_nobodys_way(states, modules, held, pool, rbd_cli, spec):
+    rbd_cli("create", spec, "--size", "64M")
+    rbd_cli("mirror", "pool", "enable", pool, "image")
+    rbd_cli("mirror", "image", "enable", spec, "snapshot")
+    number = held(spec, MIRROR)
+    assert [str(found["client"]) for found in modules.rbd_device.users(spec)["mirrors"]] == [number]
+    both(states.rbd_encryption.formatted, spec, encryption=key())
+    assert [str(found["client"]) for found in modules.rbd_device.users(spec)["mirrors"]] == [number]
 
 
 @pytest.mark.parametrize(("fs_type", "size"), [("ext4", 64), ("xfs", 360)])

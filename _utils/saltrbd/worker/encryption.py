@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import rbd
 from blank import first_used, pieces
+from images import using
 from session import WorkerError
 
 FORMATS = {"luks1": "RBD_ENCRYPTION_FORMAT_LUKS1", "luks2": "RBD_ENCRYPTION_FORMAT_LUKS2"}
@@ -52,9 +53,9 @@ def image_encrypt(session, report, pool, namespace, image, image_id, encryption,
             raise WorkerError("ImageReplaced", "the image of that name is another one by now (id {}, not {})".format(handle.id(), image_id))
         if handle.features() & rbd.RBD_FEATURE_EXCLUSIVE_LOCK:
             handle.lock_acquire(rbd.RBD_LOCK_MODE_EXCLUSIVE)
-        others = [item["addr"] for item in handle.watchers_list() if item["id"] not in session.instances]
+        others = sorted({item["address"] for item in using(session, handle, pool, namespace)["watchers"]})
         if others:
-            raise WorkerError("Busy", "it is in use by {}".format(", ".join(sorted(others))))
+            raise WorkerError("Busy", "it is in use by {}".format(", ".join(others)))
         used = first_used(handle, report, behind)
         if used is not None:
             raise WorkerError("NotBlank", "librbd knows of data in it, first at byte {}".format(used))

@@ -66,7 +66,7 @@ def image_info(session, report, pool, namespace, image, snapshot="", children=Fa
             raise rbd.ImageNotFound("a killed maker left it")
         try:
             facts = _read(session, context, handle, children)
-            return dict(facts, **_users(session, handle, pool, namespace)) if users else facts
+            return dict(facts, **using(session, handle, pool, namespace)) if users else facts
         except (rbd.ImageNotFound, rados.ObjectNotFound) as error:
             # The image itself is there, so this must not pass for "the image does not exist".
             raise WorkerError("CephError", "a part of it went while it was read ({})".format(error))
@@ -192,7 +192,7 @@ def watchers(session, handle):
     ]
 
 
-def _users(session, handle, pool, namespace):
+def using(session, handle, pool, namespace):
     """The group, the watchers without this session's own, the rbd-mirror daemons among them, and the advisory locks (librbd's own exclusive
     lock has a cookie "auto ...")."""
     found = watchers(session, handle)
@@ -214,7 +214,7 @@ def _users(session, handle, pool, namespace):
 def image_users(session, report, pool, namespace, image, snapshot=""):
     """Who uses the image: {"watchers": [...], "mirrors": [...], "locks": [...], "group": the group of images that it is in or None}."""
     with session.image(pool, namespace, image) as handle:
-        return _users(session, handle, pool, namespace)
+        return using(session, handle, pool, namespace)
 
 
 def image_create(
@@ -262,7 +262,7 @@ def making(session, pool, namespace, image):
 
 
 def _in_use(session, pool, namespace, handle):
-    return any(_users(session, handle, pool, namespace).values())
+    return any(using(session, handle, pool, namespace).values())
 
 
 def finish(session, pool, namespace, image, metadata, config):
