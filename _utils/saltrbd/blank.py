@@ -116,9 +116,9 @@ def _begin(ceph, mapping, image):
     """Return the byte of the image at which its content begins: behind the LUKS header that this package wrote."""
     if not mapping.encryption:
         return 0
-    header, mark = luks.read(ceph, mapping.spec, image["size"]), luks.mark_of(image)
-    if header is None or mark is None or not mark.uuid or header.uuid != mark.uuid:
-        raise _not(mapping, "its LUKS header is none that rbd_encryption.formatted wrote for this image")
+    header = luks.read(ceph, mapping.spec, image["size"])
+    if not luks.is_ours(header, luks.mark_of(image)):
+        raise _not(mapping, luks.FOREIGN)
     return header.offset
 
 

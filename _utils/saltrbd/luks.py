@@ -25,6 +25,9 @@ _RESERVED = {"luks1": 2 << 20, "luks2": 16 << 20}
 # cryptsetup(8) reads 512 bytes of an interactive passphrase; what is longer could not be typed by whoever has to mend things.
 _LONGEST = 512
 
+# Why no filesystem is made behind a header: see :func:`is_ours`.
+FOREIGN = "its LUKS header is none that rbd_encryption.formatted wrote for this image"
+
 # ``offset``: the byte of the image at which the data begins.
 Header = namedtuple("Header", "format uuid offset")
 Mark = namedtuple("Mark", "format uuid time")
@@ -160,6 +163,11 @@ def mark_of(image):
         return Mark(str(told["format"]), str(told["uuid"] or ""), int(told["time"]))
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def is_ours(header, mark):
+    """Tell whether this package wrote a header into that very image: the :class:`Mark` in the image tells the header's UUID; pure."""
+    return bool(header and mark and mark.uuid and header.uuid == mark.uuid)
 
 
 def mark_text(image_id, kind, uuid, now):

@@ -162,6 +162,41 @@ def test_only_behind_a_header_of_our_own_is_an_image_blank(states, encrypted, sp
     assert "librbd knows of data in it, first at byte 2" in refused(states.rbd_filesystem.formatted, f"{spec}b", fs_type="ext4")
 
 
+BEHIND = """
+device:
+  rbd_device.mapped: [{{name: {spec}}}, {{encryption: {{pillar: 'keys:one'}}}}, {{persist: False}}]
+filesystem:
+  rbd_filesystem.formatted: [{{name: {spec}}}, {{fs_type: ext4}}]
+"""
+
+
+@pytest.mark.parametrize("features", ["layering", "layering,exclusive-lock,object-map,fast-diff"])
+def test_the_dry_run_looks_behind_a_header_that_is_not_open(features, state_run, states, encrypted, rbd_cli, other_client, spec):
+    """As after a run that ended between the header and the filesystem. librbd's diff by the map would show the header as data."""
+    encrypted(features=features)
+    dry = state_run(BEHIND.format(spec=spec), test=True)
+    assert [one.result for one in dry] == [None, None], [one.comment for one in dry]
+    # Somebody's data at the very end of the image.
+    other_client(spec, "image.write(b'data', (64 << 20) - 4)")
+    dry = state_run(BEHIND.format(spec=spec), test=True)
+    assert [one.result for one in dry] == [None, False] and "librbd knows of data in it, first at byte" in dry[1].comment
+    real = state_run(BEHIND.format(spec=spec))
+    assert [one.result for one in real] == [True, False] and "librbd knows of data in it, first at byte" in real[1].comment
+    both(states.rbd_device.unmapped, spec)
+    other_client(spec, "image.discard(60 << 20, 4 << 20)")
+    dry, real = state_run(BEHIND.format(spec=spec), test=True), state_run(BEHIND.format(spec=spec))
+    assert [one.result for one in real] == [True, True], [one.comment for one in real]
+    assert [one.changes for one in dry] == [one.changes for one in real]
+
+
+def test_the_dry_run_knows_a_header_of_somebody_else(state_run, encrypted, spec):
+    encrypted(ours=False)
+    for test in (True, False):
+        ran = state_run(BEHIND.format(spec=spec), test=test)
+        assert [one.result for one in ran] == [None if test else True, False]
+        assert "its LUKS header is none that rbd_encryption.formatted wrote" in ran[1].comment
+
+
 def _device(spec):
     from saltrbd import device_find
 

@@ -76,6 +76,21 @@ def test_marks(facts, mark):
     assert luks.mark_of(facts) == mark
 
 
+@pytest.mark.parametrize(
+    ("header", "mark", "ours"),
+    [
+        (Header("luks2", UUID, 4), Mark("luks2", UUID, 7), True),
+        (Header("luks2", UUID, 4), Mark("luks2", "", 7), False),
+        (Header("luks2", "", 4), Mark("luks2", "", 7), False),
+        (Header("luks2", "other", 4), Mark("luks2", UUID, 7), False),
+        (Header("luks2", UUID, 4), None, False),
+        (None, Mark("luks2", UUID, 7), False),
+    ],
+)
+def test_a_header_of_our_own(header, mark, ours):
+    assert luks.is_ours(header, mark) is ours
+
+
 def test_the_mark_that_is_written_is_read():
     text = luks.mark_text("abc", "luks1", UUID, 9)
     assert luks.mark_of({"id": "abc", "metadata": {luks.MARK: text}}) == Mark("luks1", UUID, 9)
