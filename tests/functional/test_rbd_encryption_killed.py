@@ -101,6 +101,31 @@ def test_salt_is_killed_in_the_middle(states, rbd_cli, cluster, spec):
     both(states.rbd_encryption.formatted, spec, encryption=key())
 
 
+# What Salt does as it is killed: the image is mapped and its header not open yet, or the header closed and the image still mapped.
+CUT_OFF = {
+    "mapped": "dmcrypt.open_ = die; device.map_image(ceph, image, 'krbd', key=luks.Key('luks2', ('keys', 'one'), {!r}))",
+    "closed": "close = dmcrypt.close; dmcrypt.close = lambda *args: (close(*args), die()); device.unmap(ceph, image)",
+}
+
+
+@pytest.mark.parametrize("moment", CUT_OFF)
+def test_salt_is_killed_between_the_device_and_its_header(moment, states, modules, encrypted, cluster, driver, spec):
+    if driver != "krbd":
+        pytest.skip(f"mapped by {driver}, which opens the header itself")
+    encrypted()
+    if moment == "closed":
+        both(states.rbd_device.mapped, spec, encryption=key(), persist=False)
+    head = f"import signal; from saltrbd import device, dmcrypt, luks; image = spec.parse({spec!r}, '', '')\n"
+    head += "die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    with start_salt(chosen(cluster), head + CUT_OFF[moment].format(PASSPHRASES["one"])) as salt:
+        assert salt.wait(timeout=60) == -signal.SIGKILL
+    left = modules.rbd_device.list()[spec]
+    assert left["encryption"] == "" and left["fault"] == "a run that was cut off left it without its LUKS header opened"
+    both(states.rbd_device.mapped, spec, encryption=key(), persist=False)
+    assert modules.rbd_device.list()[spec]["encryption"] == "luks2"
+    both(states.rbd_device.unmapped, spec)
+
+
 def test_an_image_shrinks_only_after_its_filesystem(states, modules, encrypted, rbd_cli, spec, tmp_path):
     from blank_checks import tool
 
