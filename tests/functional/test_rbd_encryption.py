@@ -223,4 +223,3 @@ def test_no_passphrase_is_left_anywhere(state_run, states, modules, encrypted, s
     for path in Path("/run/rbd-volumes").rglob("*"):
         if path.is_file() and path.name != "export":
             assert not any(secret in path.read_bytes() for secret in secrets), path
-    assert not list(Path("/run/rbd-volumes").rglob(".secret.*"))

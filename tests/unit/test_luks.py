@@ -1,7 +1,11 @@
 """LUKS headers as they lie in an image, marks, and what a declaration may say; no passphrase is ever shown."""
 
 import json
+import os
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from saltrbd import errors, luks, secret
@@ -9,6 +13,7 @@ from saltrbd.luks import Header, Key, Mark, Wanted
 
 UUID = "f3d645e0-c00d-4177-91fd-0dc996a80191"
 SECRET = "the-Passphrase-31"
+UTILS = Path(secret.__file__).parents[1]
 
 
 def luks1(sectors=8192):
@@ -166,14 +171,21 @@ def test_a_key_shows_no_passphrase():
     assert SECRET not in json.dumps(luks.reference(key))
 
 
-def test_a_passphrase_is_handed_over_once(tmp_path):
-    with secret.pipe(str(tmp_path), SECRET) as path:
-        assert open(path).read() == SECRET
-        assert [entry.name for entry in tmp_path.iterdir()] == [path.rpartition("/")[2]]
-    assert not list(tmp_path.iterdir())
+def test_a_passphrase_is_handed_over_in_memory():
+    with secret.handed(SECRET) as path:
+        assert open(path).read() == open(path).read() == SECRET
+        # Of whoever is started meanwhile nobody has it by itself.
+        assert not os.get_inheritable(int(path.rpartition("/")[2]))
+        assert "memfd:passphrase" in os.readlink(path)
+    with pytest.raises(FileNotFoundError):
+        open(path)
 
 
-def test_nobody_fetches_the_passphrase(tmp_path):
-    with secret.pipe(str(tmp_path), SECRET):
-        pass
-    assert not list(tmp_path.iterdir())
+def test_a_daemon_that_comes_after_a_kill_does_not_wait():
+    """Salt is killed before its daemon has read the passphrase. A named pipe would let it wait for ever."""
+    code = "import sys; from saltrbd import secret\nwith secret.handed('x') as path: print(path, flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=UTILS) as salt:
+        path = salt.stdout.readline().strip()
+        assert subprocess.run(["cat", path], check=True, capture_output=True, timeout=10).stdout == b"x"
+        salt.kill()
+    assert subprocess.run(["cat", path], capture_output=True, timeout=10).returncode == 1
