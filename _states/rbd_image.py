@@ -24,7 +24,7 @@ Ceph RBD images as desired state.
 import functools
 import time
 
-from saltrbd import client, converge, facts, image, purge, rename, settings, shrink, spec
+from saltrbd import client, converge, facts, image, owner, purge, rename, settings, shrink, spec
 
 __virtualname__ = "rbd_image"
 
@@ -88,8 +88,8 @@ def present(
         refused = image.unknown_config(wanted, current, want, __salt__["rbd_image.config_keys"])
         if current is not None:
             plan = image.plan_present(wanted, current, want, allow_shrink, encryption=encryption)
-            refused += _too_small(wanted, want["size"] if allow_shrink else None, encryption, known, current)
-            return converge.merge([plan, converge.Plan(refusals=refused)])
+            shrinks = _shrink(wanted, want["size"] if allow_shrink else None, encryption, known, current)
+            return converge.merge([plan, converge.Plan(refusals=refused), shrinks])
         cluster = __salt__["rbd_image.cluster"]()
         there = functools.partial(facts.namespaces, __salt__["rbd_image.namespaces"], known)
         refused += image.missing_places(wanted, want, cluster, there)
@@ -98,16 +98,15 @@ def present(
         trashed = [] if restore_from_trash is False else facts.trashed(__salt__["rbd_image.trashed"], known, wanted)
         plan = image.plan_present(wanted, None, want, allow_shrink, restore_from_trash, trashed, cluster, encryption)
         entry = image.restored(restore_from_trash, trashed)
-        refused = _too_small(wanted, want["size"] if allow_shrink else None, encryption, known, entry and entry["facts"])
-        return converge.merge([plan, converge.Plan(refusals=refused)])
+        return converge.merge([plan, _shrink(wanted, want["size"] if allow_shrink else None, encryption, known, entry and entry["facts"])])
 
     return converge.converge(name, __opts__["test"], look, _act, known, "{} is as declared.".format(name))
 
 
-def _too_small(wanted, size, encryption, known, found):
-    """Why the image with the facts ``found`` may not shrink; nothing is known of one that a dry run only plans."""
+def _shrink(wanted, size, encryption, known, found):
+    """Return a plan of why the image with the facts ``found`` may not shrink; nothing is known of one that a dry run only plans."""
     if not found or not found["id"] or size is None or size >= found["size"]:
-        return []
+        return converge.Plan()
     name, image_id = str(wanted), None
     now = __salt__["rbd_image.info"]([name], users=True)[name]
     if now and now["id"] == found["id"]:
@@ -116,7 +115,8 @@ def _too_small(wanted, size, encryption, known, found):
         there, image_id = found, found["id"]
     content = __salt__["rbd_filesystem.info"](name, check=False, image_id=image_id, encryption=encryption)
     verdict = shrink.judge(client.get(settings.load(__opts__, __pillar__)), wanted, there)
-    return shrink.refusals(wanted, size, content, there, known.get(("device", name), 0) is None, verdict)
+    refused = shrink.refusals(wanted, size, content, there, known.get(("device", name), 0) is None, verdict)
+    return converge.Plan(refusals=refused, notes=owner.locked_out(verdict))
 
 
 def absent(name, trash=True, delay=None):

@@ -271,12 +271,7 @@ def plan(spec, current, want, supported):
         changes = {field: mended[field] for field in current.mend}
     if current.boot:
         changes["at_boot"] = current.boot
-    if current.verdict and current.verdict.blocklist:
-        notes.append(
-            "The daemon at {} of the host {}, which is gone, is locked out of the cluster.".format(
-                current.verdict.blocklist, current.verdict.holder.facts["host"]
-            )
-        )
+    notes += owner.locked_out(current.verdict)
     arguments = {
         "name": str(spec),
         "driver": want.driver,

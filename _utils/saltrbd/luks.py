@@ -96,7 +96,7 @@ def key(encryption, pillar):
         return Key(wanted.format, wanted.pillar, check_passphrase(found))
     except errors.InvalidArgument as error:
         there = hasattr(pillar, "get") and wanted.pillar[0] in pillar
-        place = "The pillar " + ":".join(wanted.pillar) if there else "The place in the pillar that is named by encryption: pillar"
+        place = "The pillar " + ":".join(wanted.pillar) if there else "What encryption: pillar names is not in the pillar"
         raise errors.InvalidPillar("{}: {}".format(place, error))
 
 

@@ -108,6 +108,14 @@ def _wait(spec, whose, watchers):
     )
 
 
+def locked_out(verdict):
+    """Return the sentences that say whom taking the lock as a verdict allows locks out; pure."""
+    if not verdict or not verdict.blocklist:
+        return []
+    text = "The daemon at {} of the host {}, which is gone, is locked out of the cluster."
+    return [text.format(verdict.blocklist, verdict.holder.facts["host"])]
+
+
 def look(ceph, spec, image_id, served, living=list, freed=False):
     """Read lock and users and return the :class:`Verdict`; a client that only passes is waited for.
 

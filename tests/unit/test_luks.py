@@ -160,7 +160,7 @@ def test_a_pillar_without_a_passphrase(there, told):
 def test_a_passphrase_in_the_place_of_its_place_is_not_shown(place, there):
     with pytest.raises(errors.InvalidPillar) as error:
         luks.key({"pillar": place}, there)
-    told = "The place in the pillar that is named by encryption: pillar: the passphrase is missing, or is no text."
+    told = "What encryption: pillar names is not in the pillar: the passphrase is missing, or is no text."
     assert str(error.value) == told
 
 
