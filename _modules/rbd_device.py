@@ -108,7 +108,8 @@ def list_():
 
     ``quiesce`` is the path of the hook that freezes the filesystem for snapshots that others make, empty for a writable device of nbd
     without one, None where there can be none (krbd, fuse, read-only). ``fault`` is None, or why a device is of no use: its daemon is dead,
-    or its image was removed since, or that the Ceph user may not read the image, so that nothing more is known of it.
+    or its image was removed since, or a run that was cut off left it without its LUKS header opened, or that the Ceph user may not
+    read the image, so that nothing more is known of it.
 
     CLI Example:
 

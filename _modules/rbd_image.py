@@ -16,7 +16,6 @@ from saltrbd import (
     errors,
     export,
     features,
-    filesystem,
     hostlock,
     image,
     lineage,
@@ -200,7 +199,8 @@ def create(
 def resize(name, size, allow_shrink=False, encryption=None):
     """
     Resize an image. Raises InvalidArgument when that would shrink it and ``allow_shrink`` is not True, and Refused while
-    anybody uses an image that would shrink, or the filesystem in it needs more.
+    anybody uses an image that would shrink, or the filesystem in it needs more, or it carries anything else of which this cannot tell.
+    Busy where another host takes the image at that moment.
 
     encryption
         Of an encrypted image that shall shrink: a mapping of ``format`` and ``pillar``, the place of the passphrase in the pillar.
@@ -216,10 +216,9 @@ def resize(name, size, allow_shrink=False, encryption=None):
     with hostlock.hold(ceph, info(name)["id"]):
         there = info(name, users=True)
         if allow_shrink and number < there["size"]:
-            refused = shrink.refusals(wanted, number, filesystem.look(ceph, wanted, check=False, wait=False, key=key), there)
-            if refused:
-                raise errors.Refused(" ".join(refused))
-        ceph.call("image_resize", wanted, size=number, allow_shrink=allow_shrink)
+            shrink.carry_out(ceph, wanted, number, there, key)
+        else:
+            ceph.call("image_resize", wanted, size=number, allow_shrink=False)
     return True
 
 

@@ -24,7 +24,7 @@ Ceph RBD images as desired state.
 import functools
 import time
 
-from saltrbd import client, converge, facts, image, purge, rename, settings, shrink, spec
+from saltrbd import client, converge, facts, image, owner, purge, rename, settings, shrink, spec
 
 __virtualname__ = "rbd_image"
 
@@ -57,7 +57,7 @@ def present(
     size
         Bytes, or text such as ``10G``. Needed to create the image. Growing is done; shrinking is refused without
         ``allow_shrink: True``, and also with it while anybody uses the image, and while its ext4 needs more: shrink that first
-        (``resize2fs``). An xfs cannot shrink.
+        (``resize2fs``). An xfs cannot shrink. What else it carries (a partition table, LVM, swap, btrfs) is not looked into, and refused.
     features
         The whole list of features (layering, exclusive-lock, object-map, fast-diff, deep-flatten, journaling). Drift is
         mended in the order that Ceph needs, and the object map rebuilt; layering and deep-flatten cannot be changed.
@@ -88,29 +88,35 @@ def present(
         refused = image.unknown_config(wanted, current, want, __salt__["rbd_image.config_keys"])
         if current is not None:
             plan = image.plan_present(wanted, current, want, allow_shrink, encryption=encryption)
-            if allow_shrink and want["size"] is not None and want["size"] < current["size"]:
-                refused += _too_small(wanted, want["size"], encryption, known)
-            return converge.merge([plan, converge.Plan(refusals=refused)])
+            shrinks = _shrink(wanted, want["size"] if allow_shrink else None, encryption, known, current)
+            return converge.merge([plan, converge.Plan(refusals=refused), shrinks])
         cluster = __salt__["rbd_image.cluster"]()
         there = functools.partial(facts.namespaces, __salt__["rbd_image.namespaces"], known)
         refused += image.missing_places(wanted, want, cluster, there)
         if refused:
             return converge.Plan(refusals=refused)
         trashed = [] if restore_from_trash is False else facts.trashed(__salt__["rbd_image.trashed"], known, wanted)
-        return image.plan_present(wanted, None, want, allow_shrink, restore_from_trash, trashed, cluster)
+        plan = image.plan_present(wanted, None, want, allow_shrink, restore_from_trash, trashed, cluster, encryption)
+        entry = image.restored(restore_from_trash, trashed)
+        return converge.merge([plan, _shrink(wanted, want["size"] if allow_shrink else None, encryption, known, entry and entry["facts"])])
 
     return converge.converge(name, __opts__["test"], look, _act, known, "{} is as declared.".format(name))
 
 
-def _too_small(wanted, size, encryption, known):
-    """Why an image may not shrink; nothing is known of one that a dry run only plans."""
-    name = str(wanted)
+def _shrink(wanted, size, encryption, known, found):
+    """Return a plan of why the image with the facts ``found`` may not shrink; nothing is known of one that a dry run only plans."""
+    if not found or not found["id"] or size is None or size >= found["size"]:
+        return converge.Plan()
+    name, image_id = str(wanted), None
     now = __salt__["rbd_image.info"]([name], users=True)[name]
-    there = facts.images(lambda names, **more: {names[0]: now}, known, [wanted])[wanted]
-    if now is None or there["id"] != now["id"]:
-        return []
-    content = __salt__["rbd_filesystem.info"](name, check=False, encryption=encryption)
-    return shrink.refusals(wanted, size, content, there, known.get(("device", name), 0) is None)
+    if now and now["id"] == found["id"]:
+        there = facts.images(lambda names, **more: {names[0]: now}, known, [wanted])[wanted]
+    else:  # in the trash, or under another name, until an earlier state or this one is carried out
+        there, image_id = found, found["id"]
+    content = __salt__["rbd_filesystem.info"](name, check=False, image_id=image_id, encryption=encryption)
+    verdict = shrink.judge(client.get(settings.load(__opts__, __pillar__)), wanted, there)
+    refused = shrink.refusals(wanted, size, content, there, known.get(("device", name), 0) is None, verdict)
+    return converge.Plan(refusals=refused, notes=owner.locked_out(verdict))
 
 
 def absent(name, trash=True, delay=None):

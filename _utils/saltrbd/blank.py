@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 
-from saltrbd import device_find, device_users, errors, loop, luks, owner, signature
+from saltrbd import device_find, device_users, errors, loop, luks, owner, signature, users
 from saltrbd.process import SYSTEM_PYTHON
 from saltrbd.run import KILL_WAIT, environment
 from saltrbd.size import show
@@ -92,23 +92,23 @@ def _prove_unused(ceph, mapping, image):
     mine = owner.me(ceph.settings)
     if held is None or any(held.facts.get(key) != mine[key] for key in mine):
         raise _not(mapping, "it is not mapped exclusively by this host; unmap it and declare rbd_device.mapped")
-    _wait_unused(mapping, owner.PASSING, lambda: _watchers(ceph, spec, held.facts.get("address")))
+    _wait_unused(mapping, owner.PASSING, lambda: _watchers(ceph, spec, held))
     _wait_unused(mapping, PASSING, lambda: device_users.users(mapping))
 
 
-def _watchers(ceph, spec, ours):
-    users = ceph.call("image_users", spec)
-    return ["it is in use by {address} (client.{client})".format(**item) for item in users["watchers"] if item["address"] != ours]
+def _watchers(ceph, spec, held):
+    found = users.named(ceph.call("image_users", spec), ceph.settings.host, held)["watchers"]
+    return ["it is in use by " + users.words(item) for item in found if item["address"] != held.facts.get("address")]
 
 
 def _wait_unused(mapping, limit, ask):
     until = time.monotonic() + limit
     while True:
-        users = ask()
-        if not users:
+        using = ask()
+        if not using:
             return
         if time.monotonic() > until:
-            raise _not(mapping, " and ".join(users))
+            raise _not(mapping, " and ".join(using))
         time.sleep(0.2)
 
 
@@ -116,9 +116,9 @@ def _begin(ceph, mapping, image):
     """Return the byte of the image at which its content begins: behind the LUKS header that this package wrote."""
     if not mapping.encryption:
         return 0
-    header, mark = luks.read(ceph, mapping.spec, image["size"]), luks.mark_of(image)
-    if header is None or mark is None or not mark.uuid or header.uuid != mark.uuid:
-        raise _not(mapping, "its LUKS header is none that rbd_encryption.formatted wrote for this image")
+    header = luks.read(ceph, mapping.spec, image["size"])
+    if not luks.is_ours(header, luks.mark_of(image)):
+        raise _not(mapping, luks.FOREIGN)
     return header.offset
 
 

@@ -138,7 +138,7 @@ def attach(wanted):
         keep(_export(folder), "")
         unit, before = "rbd-volume-" + os.path.basename(folder), boot.unit(link_path(wanted.fsid, spec))
         if wanted.key:
-            with secret.pipe(folder, wanted.key.passphrase) as path:
+            with secret.handed(wanted.key.passphrase) as path:
                 # Making the key of a passphrase takes seconds, and far more on a busy host.
                 slow = max(limit, wanted.ceph.settings.progress_timeout)
                 launch.start(_argv(folder, blockdev, path), unit, "RBD volume {}".format(spec), slow, before)
@@ -167,7 +167,7 @@ def check(options):
 
 
 def _argv(folder, blockdev, passphrase=None):
-    """``passphrase``: the path of a pipe out of which it comes."""
+    """``passphrase``: the path out of which it comes."""
     words = ["--object", "secret,id=passphrase,file={}".format(passphrase)] if passphrase else []
     export = {"type": "fuse", "id": "export", "node-name": "image", "mountpoint": _export(folder), "writable": not blockdev["read-only"]}
     return [

@@ -146,7 +146,7 @@ def attach(wanted):
     what, before = "RBD volume {}".format(wanted.spec), boot.unit(link_path(wanted.fsid, wanted.spec))
     service = ("rbd-volume-" + mark, what)
     if wanted.key:
-        with secret.pipe(RUN, wanted.key.passphrase) as path:
+        with secret.handed(wanted.key.passphrase) as path:
             argv += ["--encryption-format", wanted.key.format, "--encryption-passphrase-file", path]
             # Making the key of a passphrase takes seconds, and far more on a busy host.
             slow = max(settings.timeout, settings.progress_timeout)

@@ -3,7 +3,7 @@
 import re
 from collections import namedtuple
 
-from saltrbd import boot, device_fuse, device_nbd, device_users, dmcrypt, errors, fence, kernel, luks, owner, unlock
+from saltrbd import boot, device_fuse, device_krbd, device_nbd, device_users, dmcrypt, errors, fence, kernel, luks, owner, unlock
 from saltrbd.converge import Plan, change
 from saltrbd.device_find import DRIVERS, choose_driver, facts_of, find, on_host, snapshot_id, stale
 from saltrbd.errors import quoted
@@ -171,7 +171,7 @@ def _served(mapping, image):
         return ""
     if not recoverable(mapping, image):
         return "device"
-    return "daemon" if mapping.pid else ""
+    return "daemon" if mapping.pid or mapping.driver == device_krbd.NAME else ""
 
 
 def _mend(mapping, verdict):
@@ -198,7 +198,10 @@ def _verdict(ceph, spec, want, image, served, known=()):
 
 
 def recoverable(mapping, image):
-    """A daemon of ours that died, or got no device: what is left of it is cleared away and the image mapped again."""
+    """A daemon of ours that died, or got no device, or krbd without its LUKS header opened: what is left of it is cleared away and the
+    image mapped again."""
+    if mapping.driver == device_krbd.NAME:
+        return mapping.fault == device_krbd.UNOPENED and mapping.image_id == image["id"]
     broken = mapping.pid is None or mapping.device is None
     return bool(mapping.fault) and mapping.driver in (device_fuse.NAME, device_nbd.NAME) and broken and mapping.image_id == image["id"]
 
@@ -267,12 +270,7 @@ def plan(spec, current, want, supported):
         changes = {field: mended[field] for field in current.mend}
     if current.boot:
         changes["at_boot"] = current.boot
-    if current.verdict and current.verdict.blocklist:
-        notes.append(
-            "The daemon at {} of the host {}, which is gone, is locked out of the cluster.".format(
-                current.verdict.blocklist, current.verdict.holder.facts["host"]
-            )
-        )
+    notes += owner.locked_out(current.verdict)
     arguments = {
         "name": str(spec),
         "driver": want.driver,

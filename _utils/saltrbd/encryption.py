@@ -13,7 +13,6 @@ is written. With that UUID the header counts as part of a blank image, and a fil
 """
 
 import time
-import uuid
 
 from saltrbd import device_find, errors, hostlock, killed, luks, owner, signature
 from saltrbd.converge import Plan, change
@@ -161,12 +160,11 @@ def format_image(ceph, spec, key):
 
 
 def _format(ceph, spec, key, facts):
-    image_id, cookie = facts["image_id"], uuid.uuid4().hex
+    image_id = facts["image_id"]
     verdict = owner.look(ceph, spec, image_id, "")
     if verdict.refusal:
         raise errors.Busy(verdict.refusal)
-    owner.take(ceph, spec, image_id, verdict, cookie, "")
-    try:
+    with owner.hold(ceph, spec, image_id, verdict):
         behind = _behind(facts["mark"]["format"], facts) if facts["begun"] else 0
         now = int(time.time())
         ceph.call("image_metadata", spec, put={luks.MARK: luks.mark_text(image_id, key.format, "", now)})
@@ -175,10 +173,6 @@ def _format(ceph, spec, key, facts):
         if header is None or header.format != key.format:
             raise errors.NotConverged("{} carries no {} header after librbd said so.".format(spec, key.format))
         ceph.call("image_metadata", spec, put={luks.MARK: luks.mark_text(image_id, key.format, header.uuid, now)})
-    finally:
-        held = owner.holder(ceph, spec, image_id)
-        if held and held.cookie == cookie:
-            owner.release(ceph, spec, held)
     return header.uuid
 
 

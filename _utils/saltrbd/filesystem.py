@@ -45,7 +45,7 @@ def look(ceph, spec, check=True, image_id=None, wait=True, key=None):
     facts["mark"] = None if spec.snapshot else _plain(mkfs.mark_of(image))
     facts["late"] = bool(facts["mark"]) and killed.is_late(image, facts["mark"]["time"])
     if mapping is None:
-        _through_librbd(ceph, spec, facts, image_id, key)
+        _through_librbd(ceph, spec, facts, image, image_id, key)
         return facts
     facts["offset"] = luks.offset_of(ceph, mapping, facts["image_size"])
     facts.update(encryption=mapping.encryption, image_size=facts["image_size"] - facts["offset"])
@@ -94,7 +94,7 @@ def device_number(device):
         return file.read().strip()
 
 
-def _through_librbd(ceph, spec, facts, image_id, key):
+def _through_librbd(ceph, spec, facts, image, image_id, key):
     """An image that is not mapped: both ends of it are read, which show every signature."""
     if key:
         told = ceph.call("image_unlock", spec, encryption=key.argument(), ends=signature.ENDS, image_id=image_id)
@@ -109,6 +109,8 @@ def _through_librbd(ceph, spec, facts, image_id, key):
             facts["not_blank"] = "it is a clone of {pool}/{image}@{snapshot}".format(**facts["parent"])
         elif told["migrating"]:
             facts["not_blank"] = "it is being migrated"
+        elif key and not luks.is_ours(luks.read(ceph, spec, _size(spec, image), image_id), luks.mark_of(image)):
+            facts["not_blank"] = luks.FOREIGN
         elif told["first_used"] is not None and not remnant(facts):
             facts["not_blank"] = (blank.data_at(told["first_used"], "DEVICE", "when it is mapped ") + "." + _doubt(facts)).rstrip(".")
 

@@ -141,7 +141,7 @@ def plan_present(spec, current, want, allow_shrink=False, restore=None, trashed=
     if current is not None:
         return plan_drift(spec, current, want, allow_shrink, encryption)
     if restore is not False and (trashed or isinstance(restore, str)):
-        return plan_restore(spec, restore, trashed, lambda facts: plan_drift(spec, facts, want, allow_shrink))
+        return plan_restore(spec, restore, trashed, lambda facts: plan_drift(spec, facts, want, allow_shrink, encryption))
     if want["size"] is None:
         return Plan(refusals=["{} does not exist, and no size is declared to create it with.".format(spec)])
     refused = layout_refusals(spec, planned_facts(want, defaults))
@@ -234,12 +234,18 @@ def planned_facts(want, defaults=None, parent=None):
     }
 
 
+def restored(restore, trashed):
+    """Return the one of the trash's entries that ``restore`` (True or an id) brings back, None where there is none, or no one."""
+    chosen = [entry for entry in trashed if restore is True or entry["id"] == restore]
+    return chosen[0] if len(chosen) == 1 else None
+
+
 def plan_restore(spec, restore, trashed, drift_from):
     """Return the :class:`Plan` that brings the image back from the trash, or the refusal where that is not declared.
 
     ``drift_from(facts)`` is the plan that brings the image with these facts to what is declared.
     """
-    listed = ", ".join("id {id}".format(**entry) for entry in trashed) or "none"
+    listed = ", ".join("id {id}".format(**item) for item in trashed) or "none"
     if restore is None:
         return Plan(
             refusals=[
@@ -247,21 +253,21 @@ def plan_restore(spec, restore, trashed, drift_from):
                 "to bring it back, or restore_from_trash: False to make a new one.".format(spec, listed)
             ]
         )
-    chosen = [entry for entry in trashed if restore is True or entry["id"] == restore]
-    if len(chosen) != 1:
+    entry = restored(restore, trashed)
+    if entry is None:
         found = "{} images of that name lie in the trash".format(len(trashed))
         if restore is not True:
             found = "no image of that name with the id {} lies in the trash".format(quoted(restore))
         return Plan(
             refusals=["{}: {} ({}). Declare restore_from_trash: ID with the id of the one to bring back.".format(spec, found, listed)]
         )
-    drift = drift_from(chosen[0]["facts"])
+    drift = drift_from(entry["facts"])
     if drift.refusals:
         return drift
     fields = {"image": change("in the trash", "present")}
     fields.update(drift.changes.get(str(spec), {}))
-    steps = [("rbd_image.restore", {"name": str(spec), "image_id": chosen[0]["id"]})] + drift.steps
-    facts = drift.planned.get(("image", str(spec)), chosen[0]["facts"])
+    steps = [("rbd_image.restore", {"name": str(spec), "image_id": entry["id"]})] + drift.steps
+    facts = drift.planned.get(("image", str(spec)), entry["facts"])
     planned = {("image", str(spec)): facts, ("trash", str(spec)): None}
     return Plan(steps=steps, changes={str(spec): fields}, planned=planned)
 

@@ -11,7 +11,6 @@ import struct
 from collections import namedtuple
 
 from saltrbd import errors
-from saltrbd.errors import quoted
 
 FORMATS = ("luks1", "luks2")
 MARK = "saltrbd.luks"
@@ -25,6 +24,9 @@ _LUKS1_LENGTH, _LUKS2_BINARY = 592, 4096
 _RESERVED = {"luks1": 2 << 20, "luks2": 16 << 20}
 # cryptsetup(8) reads 512 bytes of an interactive passphrase; what is longer could not be typed by whoever has to mend things.
 _LONGEST = 512
+
+# Why no filesystem is made behind a header: see :func:`is_ours`.
+FOREIGN = "its LUKS header is none that rbd_encryption.formatted wrote for this image"
 
 # ``offset``: the byte of the image at which the data begins.
 Header = namedtuple("Header", "format uuid offset")
@@ -67,9 +69,9 @@ def desired(encryption):
 
 
 def check_format(value):
-    """Return the format if it is one, else raise :class:`InvalidArgument`."""
+    """Return the format if it is one, else raise :class:`InvalidArgument`. What is wrong is not shown: a passphrase may have got there."""
     if value not in FORMATS:
-        raise errors.InvalidArgument("The encryption's format must be {}, not {}.".format(" or ".join(FORMATS), quoted(value)))
+        raise errors.InvalidArgument("The encryption's format must be {}.".format(" or ".join(FORMATS)))
     return value
 
 
@@ -81,7 +83,8 @@ def reference(wanted):
 def key(encryption, pillar):
     """Return the :class:`Key` for an argument ``encryption`` with its passphrase from the pillar, None for None.
 
-    Raises :class:`InvalidArgument`, and :class:`InvalidPillar` where there is no passphrase or none that can be one.
+    Raises :class:`InvalidArgument`, and :class:`InvalidPillar` where there is no passphrase or none that can be one; a place that the
+    pillar does not have at all is not shown: it may be the passphrase itself.
     """
     wanted = desired(encryption)
     if wanted is None:
@@ -92,7 +95,9 @@ def key(encryption, pillar):
     try:
         return Key(wanted.format, wanted.pillar, check_passphrase(found))
     except errors.InvalidArgument as error:
-        raise errors.InvalidPillar("The pillar {}: {}".format(":".join(wanted.pillar), error))
+        there = hasattr(pillar, "get") and wanted.pillar[0] in pillar
+        place = "The pillar " + ":".join(wanted.pillar) if there else "What encryption: pillar names is not in the pillar"
+        raise errors.InvalidPillar("{}: {}".format(place, error))
 
 
 def check_passphrase(value):
@@ -158,6 +163,11 @@ def mark_of(image):
         return Mark(str(told["format"]), str(told["uuid"] or ""), int(told["time"]))
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def is_ours(header, mark):
+    """Tell whether this package wrote a header into that very image: the :class:`Mark` in the image tells the header's UUID; pure."""
+    return bool(header and mark and mark.uuid and header.uuid == mark.uuid)
 
 
 def mark_text(image_id, kind, uuid, now):

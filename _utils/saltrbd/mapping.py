@@ -10,7 +10,7 @@ from saltrbd import errors
 
 RUN = "/run/rbd-volumes"
 # What is being made lies there under such a name, with the pid of who makes it behind it.
-BEGUN = (".link.", ".start.", ".secret.")
+BEGUN = (".link.", ".start.")
 # Seconds after which what a dead process began is nobody's; one in a container that shares /run is not seen, and needs less.
 _ABANDONED = 120
 
@@ -26,9 +26,10 @@ class Mapping(
 
     ``device`` is a path such as /dev/rbd0, ``pid`` the daemon that serves it (None for krbd). ``image_id`` and
     ``snapshot_id`` tell it from another image of the same name. ``fault`` is None, or why the device is of no use: its
-    daemon is dead, it has no device any more, or the image of that name is another one by now. ``encryption`` is "luks1" or "luks2"
-    where the device shows what lies behind the image's LUKS header, else empty. ``quiesce`` is the path of the hook that is run before
-    and after every snapshot of the image, empty for a writable device of nbd without one, None where there can be none.
+    daemon is dead, it has no device any more, its LUKS header is not open, or the image of that name is another one by now.
+    ``encryption`` is "luks1" or "luks2" where the device shows what lies behind the image's LUKS header, else empty. ``quiesce`` is the
+    path of the hook that is run before and after every snapshot of the image, empty for a writable device of nbd without one, None
+    where there can be none.
     """
 
     __slots__ = ()

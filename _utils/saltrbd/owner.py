@@ -18,7 +18,9 @@ The decision, for a mapping that will write:
 
 import json
 import time
+import uuid
 from collections import namedtuple
+from contextlib import contextmanager
 
 from saltrbd import errors, proc, users
 from saltrbd.run import run
@@ -107,6 +109,14 @@ def _wait(spec, whose, watchers):
     )
 
 
+def locked_out(verdict):
+    """Return the sentences that say whom taking the lock as a verdict allows locks out; pure."""
+    if not verdict or not verdict.blocklist:
+        return []
+    text = "The daemon at {} of the host {}, which is gone, is locked out of the cluster."
+    return [text.format(verdict.blocklist, verdict.holder.facts["host"])]
+
+
 def look(ceph, spec, image_id, served, living=list, released=False):
     """Read lock and users and return the :class:`Verdict`; a client that only passes is waited for.
 
@@ -183,6 +193,19 @@ def take(ceph, spec, image_id, verdict, cookie, driver):
     if verdict.holder:
         release(ceph, spec, verdict.holder)
     _lock(ceph, spec, image_id, cookie, dict(me(ceph.settings), driver=driver), False)
+
+
+@contextmanager
+def hold(ceph, spec, image_id, verdict):
+    """Have the lock for the block, in which no device is made; raises as :func:`take`."""
+    cookie = uuid.uuid4().hex
+    take(ceph, spec, image_id, verdict, cookie, "")
+    try:
+        yield
+    finally:
+        held = holder(ceph, spec, image_id)
+        if held and held.cookie == cookie:
+            release(ceph, spec, held)
 
 
 def note(ceph, spec, image_id, cookie, driver, watcher, pid):

@@ -25,16 +25,16 @@ def loaders(make_loaders):
 @pytest.fixture
 def encrypted(rbd_cli, spec, tmp_path):
     """An image as ``rbd_encryption.formatted`` leaves it, but with a passphrase that is tried 1000 times only: librbd always makes
-    one that takes seconds. ``encrypted(name, size_in_mib, kind, ours=True)``"""
+    one that takes seconds. ``encrypted(name, size_in_mib, kind, ours=True, features="layering")``"""
 
-    def make(name=spec, size=64, kind="luks2", passphrase=PASSPHRASES["one"], ours=True, uuid_in_mark=True):
+    def make(name=spec, size=64, kind="luks2", passphrase=PASSPHRASES["one"], ours=True, uuid_in_mark=True, features=None):
         file, identity = tmp_path / "header", str(uuid.uuid4())
         with open(file, "wb") as image:
             image.truncate(size << 20)
         words = ["--type", kind, "--pbkdf-force-iterations", "1000", "--uuid", identity, "--batch-mode", "--key-file", "-"]
         words += ["--pbkdf", "pbkdf2", "--sector-size", "4096"] if kind == "luks2" else ["--align-payload", "8192"]
         tool("cryptsetup", "luksFormat", *words, file, input=passphrase.encode())
-        rbd_cli("import", "--no-progress", str(file), name)
+        rbd_cli("import", "--no-progress", *(["--image-feature", features] if features else []), str(file), name)
         file.unlink()
         if ours:
             image_id = json.loads(rbd_cli("info", "--format", "json", name))["id"]

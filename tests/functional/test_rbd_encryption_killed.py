@@ -1,6 +1,7 @@
 """What a format leaves that was killed, at each of its steps, and at a random moment; and images that shrink."""
 
 import os
+import shutil
 import signal
 import threading
 
@@ -8,6 +9,8 @@ import pytest
 from luks_checks import MARK, PASSPHRASES, key, loaders  # noqa: F401 -- the fixture loaders
 from state_checks import both, refused, unchanged
 from worker_watch import chosen, start_salt, until, workers
+
+from labkit import processes
 
 # Each as the kill leaves it: which objects of the header are there. librbd writes them at once, in any order.
 LEFT = {"the mark alone": range(4), "a part without its beginning": [0, 2], "a part with its beginning": [1, 3], "the whole header": []}
@@ -99,6 +102,67 @@ def test_salt_is_killed_in_the_middle(states, rbd_cli, cluster, spec):
     # The watch of the dead one is shut out by its worker, or times out (31 s).
     until(lambda: not rbd_cli.json("status", spec)["watchers"], 60, "no watcher")
     both(states.rbd_encryption.formatted, spec, encryption=key())
+
+
+# What Salt does as it is killed: the image is mapped and its header not open yet, or the header closed and the image still mapped.
+CUT_OFF = {
+    "mapped": "dmcrypt.open_ = die; device.map_image(ceph, image, 'krbd', key=luks.Key('luks2', ('keys', 'one'), {!r}))",
+    "closed": "close = dmcrypt.close; dmcrypt.close = lambda *args: (close(*args), die()); device.unmap(ceph, image)",
+}
+
+
+@pytest.mark.parametrize("moment", CUT_OFF)
+def test_salt_is_killed_between_the_device_and_its_header(moment, states, modules, encrypted, cluster, driver, spec):
+    if driver != "krbd":
+        pytest.skip(f"mapped by {driver}, which opens the header itself")
+    encrypted()
+    if moment == "closed":
+        both(states.rbd_device.mapped, spec, encryption=key(), persist=False)
+    head = f"import signal; from saltrbd import device, dmcrypt, luks; image = spec.parse({spec!r}, '', '')\n"
+    head += "die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    with start_salt(chosen(cluster), head + CUT_OFF[moment].format(PASSPHRASES["one"])) as salt:
+        assert salt.wait(timeout=60) == -signal.SIGKILL
+    left = modules.rbd_device.list()[spec]
+    assert left["encryption"] == "" and left["fault"] == "a run that was cut off left it without its LUKS header opened"
+    both(states.rbd_device.mapped, spec, encryption=key(), persist=False)
+    assert modules.rbd_device.list()[spec]["encryption"] == "luks2"
+    both(states.rbd_device.unmapped, spec)
+
+
+# Salt is killed when it has started rbd-nbd, without systemd, and rbd-nbd has not read the passphrase yet: first it opens the image.
+STARTED = """
+import signal, subprocess
+from saltrbd import device, device_nbd, kernel, launch, luks
+def start(argv, *_, **more):
+    quiet = subprocess.DEVNULL
+    print(subprocess.Popen(argv, start_new_session=True, stdin=quiet, stdout=quiet, stderr=quiet).pid)
+    os.kill(os.getpid(), signal.SIGKILL)
+launch.start, kernel.load_module = start, lambda *_: None
+image, key = spec.parse({spec!r}, '', ''), luks.Key('luks2', ('keys', 'one'), {passphrase!r})
+facts = ceph.call('image_info', image)
+options = [('quiesce', 'off')]
+device_nbd.attach(device.Wanted(ceph, image, ceph.fsid, facts['id'], None, facts['features'], False, True, options, key))
+"""
+
+
+@pytest.mark.skipif(shutil.which("rbd-nbd") is None, reason="rbd-nbd is not installed")
+def test_rbd_nbd_does_not_wait_for_the_passphrase_of_a_killed_salt(encrypted, cluster, rbd_cli, spec):
+    """No kernel is needed: it fetches the passphrase before it looks for a device."""
+    encrypted()
+    with start_salt(chosen(cluster), STARTED.format(spec=spec, passphrase=PASSPHRASES["one"])) as salt:
+        assert int(salt.stdout.readline())
+        assert salt.wait(timeout=60) == -signal.SIGKILL
+    try:
+        until(lambda: not serving(spec), 60, "rbd-nbd ends")
+        until(lambda: not rbd_cli.json("status", spec)["watchers"], 60, "no watcher")
+    finally:
+        for left in serving(spec):
+            os.kill(left, signal.SIGKILL)
+
+
+def serving(spec):
+    """The pids of the rbd-nbd processes for an image."""
+    return processes.find(lambda argv: os.path.basename(argv[0]) == "rbd-nbd" and spec in argv)
 
 
 def test_an_image_shrinks_only_after_its_filesystem(states, modules, encrypted, rbd_cli, spec, tmp_path):

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from saltrbd import device_find, device_nbd, device_plan, dmcrypt, encryption, errors, luks, settings, shrink, tree, unlock, volumes
+from saltrbd import device_find, device_nbd, device_plan, dmcrypt, encryption, errors, luks, owner, settings, shrink, tree, unlock, volumes
 from saltrbd.luks import Key, Wanted
 from saltrbd.mapping import Mapping
 from saltrbd.run import Result
@@ -94,12 +94,21 @@ def test_what_stands_in_the_way_of_opening(features, found, error):
     assert (type(told), True) == (error[0], error[1] in str(told)) if error else told is None
 
 
-def content(fs_type=None, size=None, offset=0, device=None):
-    return {"fs_type": fs_type, "size": size, "offset": offset, "device": device}
+def content(fs_type=None, size=None, offset=0, device=None, signature=None):
+    found = {"fs_type": fs_type, "signature": signature or fs_type, "size": size, "offset": offset, "device": device}
+    return {**found, "encryption": "luks2" if offset else ""}
 
 
 USED = {"watchers": [{"address": "1.2.3.4:0/5", "client": 6, "here": True}]}
 FREE = {"watchers": []}
+# blkid's word, and the text of it; the last is what several signatures at once give.
+UNREAD = {
+    "gpt": "a partition table (gpt)",
+    "LVM2_member": "LVM2_member (raid)",
+    "swap": "swap (other)",
+    "btrfs": "btrfs",
+    "": "several signatures at once",
+}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +117,6 @@ FREE = {"watchers": []}
         (content(), FREE, False, None),
         (content("ext4", 32 * M), FREE, False, None),
         (content("xfs", 32 * M), FREE, False, None),
-        (content("swap"), FREE, False, None),
         (content("ext4", 16 * M, offset=16 * M), FREE, False, None),
         (content("ext4", 36 * M), FREE, False, "p/i cannot shrink to 32M: its ext4 has 36M. Shrink it first: unmount it, then"),
         (content("ext4", 33 * M, device="/dev/loop1"), FREE, False, "'resize2fs /dev/loop1 32768K'"),
@@ -116,9 +124,12 @@ FREE = {"watchers": []}
         (content("ext4"), FREE, False, "does not tell its size"),
         (content("xfs", 33 * M), FREE, False, "its xfs has 33M, and an xfs cannot be made smaller"),
         (content("crypto_LUKS"), FREE, False, "Declare encryption:"),
+        (content("crypto_LUKS", offset=16 * M), FREE, False, "it carries crypto_LUKS, and how much"),
+        *((content(kind, signature=text), FREE, False, f"it carries {text}, and how much") for kind, text in UNREAD.items()),
         (content(offset=32 * M), FREE, False, "not more than its LUKS header takes"),
         (content(), USED, False, "p/i cannot shrink to 32M: it is in use by 1.2.3.4:0/5 (client.6); unmap it first."),
         (content(), USED, True, None),
+        (content(), {"watchers": [dict(USED["watchers"][0], host="db1")]}, False, "in use by 1.2.3.4:0/5 (client.6, host db1); unmap"),
         (content(), {"watchers": [dict(USED["watchers"][0], here=False)]}, True, "it is in use by 1.2.3.4:0/5"),
         (content(), dict(FREE, devices=["the read-only device /dev/loop1 of p/i on this host"]), False, "in use by the read-only device"),
     ],
@@ -126,6 +137,28 @@ FREE = {"watchers": []}
 def test_shrinking(found, image, unmapped, told):
     refused = shrink.refusals(P, 32 * M, found, image, unmapped)
     assert len(refused) == 1 and told in refused[0] if told else refused == []
+
+
+def test_what_is_not_read_is_made_smaller_by_hand():
+    (told,) = shrink.refusals(P, 32 * M + 512, content("swap"), FREE)
+    assert told.endswith("'rbd resize p/i --size 33554944B --allow-shrink'.")
+
+
+@pytest.mark.parametrize(
+    ("image", "verdict", "told"),
+    [
+        (FREE, owner.Verdict(), []),
+        (FREE, owner.Verdict(blocklist="1.2.3.4:0/5"), []),
+        (FREE, owner.Verdict("p/i is mapped by the host db1."), ["p/i is mapped by the host db1."]),
+        (
+            USED,
+            owner.Verdict("p/i is mapped by the host db1."),
+            ["p/i cannot shrink to 32M: it is in use by 1.2.3.4:0/5 (client.6); unmap it first."],
+        ),
+    ],
+)
+def test_what_another_host_has_does_not_shrink(image, verdict, told):
+    assert shrink.refusals(P, 32 * M, content(), image, verdict=verdict) == told
 
 
 def test_the_offset_of_a_mapping():
@@ -220,7 +253,7 @@ def test_the_pillar_declares_the_header_before_the_device():
         ({"passphrase": "It-is-secret", "pillar": "a"}, "encryption needs one of passphrase and pillar"),
         ({"passphrase": {"It-is-secret": 1}}, "the passphrase is missing, or is no text"),
         ({"passphrase": "It-is-secret\n"}, "the passphrase must be one line"),
-        ({"passphrase": "It-is-secret", "format": "aes"}, "format must be luks1 or luks2, not 'aes'"),
+        ({"passphrase": "luks2", "format": "It-is-secret"}, "encryption: The encryption's format must be luks1 or luks2."),
         ({"pillar": 5}, "pillar must be text"),
     ],
 )

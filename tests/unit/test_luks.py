@@ -1,7 +1,11 @@
 """LUKS headers as they lie in an image, marks, and what a declaration may say; no passphrase is ever shown."""
 
 import json
+import os
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from saltrbd import errors, luks, secret
@@ -9,6 +13,7 @@ from saltrbd.luks import Header, Key, Mark, Wanted
 
 UUID = "f3d645e0-c00d-4177-91fd-0dc996a80191"
 SECRET = "the-Passphrase-31"
+UTILS = Path(secret.__file__).parents[1]
 
 
 def luks1(sectors=8192):
@@ -76,6 +81,21 @@ def test_marks(facts, mark):
     assert luks.mark_of(facts) == mark
 
 
+@pytest.mark.parametrize(
+    ("header", "mark", "ours"),
+    [
+        (Header("luks2", UUID, 4), Mark("luks2", UUID, 7), True),
+        (Header("luks2", UUID, 4), Mark("luks2", "", 7), False),
+        (Header("luks2", "", 4), Mark("luks2", "", 7), False),
+        (Header("luks2", "other", 4), Mark("luks2", UUID, 7), False),
+        (Header("luks2", UUID, 4), None, False),
+        (None, Mark("luks2", UUID, 7), False),
+    ],
+)
+def test_a_header_of_our_own(header, mark, ours):
+    assert luks.is_ours(header, mark) is ours
+
+
 def test_the_mark_that_is_written_is_read():
     text = luks.mark_text("abc", "luks1", UUID, 9)
     assert luks.mark_of({"id": "abc", "metadata": {luks.MARK: text}}) == Mark("luks1", UUID, 9)
@@ -97,8 +117,19 @@ def test_what_is_declared(argument, wanted):
 
 @pytest.mark.parametrize(
     "argument",
-    [SECRET, True, {}, {"format": "luks2"}, {"passphrase": SECRET}, {"pillar": "a", "key": SECRET}, {"pillar": ""}, {"pillar": []}]
-    + [{"pillar": [1]}, {"pillar": "a::b"}, {"pillar": {"a": SECRET}}, {"pillar": "a", "format": "luks3"}, {"pillar": "a", "format": []}],
+    [
+        {"format": SECRET, "pillar": "a"},
+        SECRET,
+        True,
+        {},
+        {"format": "luks2"},
+        {"passphrase": SECRET},
+        {"pillar": "a", "key": SECRET},
+        {"pillar": ""},
+        {"pillar": []},
+    ]
+    + [{"pillar": [1]}, {"pillar": "a::b"}, {"pillar": {"a": SECRET}}, {"pillar": "a", "format": "luks3"}, {"pillar": "a", "format": []}]
+    + [{"pillar": "a", "format": SECRET}],
 )
 def test_what_is_refused_and_not_shown(argument):
     with pytest.raises(errors.InvalidArgument) as error:
@@ -109,7 +140,6 @@ def test_what_is_refused_and_not_shown(argument):
 @pytest.mark.parametrize(
     ("there", "told"),
     [
-        ({}, "is missing"),
         ({"keys": None}, "is missing"),
         ({"keys": SECRET}, "is missing"),
         ({"keys": {"one": ""}}, "is missing"),
@@ -125,6 +155,15 @@ def test_a_pillar_without_a_passphrase(there, told):
     assert told in str(error.value) and "keys:one" in str(error.value) and SECRET not in str(error.value)
 
 
+@pytest.mark.parametrize("place", [SECRET, f"{SECRET}:one", [SECRET, "one"]])
+@pytest.mark.parametrize("there", [{}, {"keys": {"one": SECRET}}])
+def test_a_passphrase_in_the_place_of_its_place_is_not_shown(place, there):
+    with pytest.raises(errors.InvalidPillar) as error:
+        luks.key({"pillar": place}, there)
+    told = "What encryption: pillar names is not in the pillar: the passphrase is missing, or is no text."
+    assert str(error.value) == told
+
+
 def test_a_key_shows_no_passphrase():
     key = luks.key({"pillar": "keys:one"}, {"keys": {"one": SECRET}})
     assert key == Key("luks2", ("keys", "one"), SECRET) and key.argument() == {"format": "luks2", "passphrase": SECRET}
@@ -132,14 +171,21 @@ def test_a_key_shows_no_passphrase():
     assert SECRET not in json.dumps(luks.reference(key))
 
 
-def test_a_passphrase_is_handed_over_once(tmp_path):
-    with secret.pipe(str(tmp_path), SECRET) as path:
-        assert open(path).read() == SECRET
-        assert [entry.name for entry in tmp_path.iterdir()] == [path.rpartition("/")[2]]
-    assert not list(tmp_path.iterdir())
+def test_a_passphrase_is_handed_over_in_memory():
+    with secret.handed(SECRET) as path:
+        assert open(path).read() == open(path).read() == SECRET
+        # Of whoever is started meanwhile nobody has it by itself.
+        assert not os.get_inheritable(int(path.rpartition("/")[2]))
+        assert "memfd:passphrase" in os.readlink(path)
+    with pytest.raises(FileNotFoundError):
+        open(path)
 
 
-def test_nobody_fetches_the_passphrase(tmp_path):
-    with secret.pipe(str(tmp_path), SECRET):
-        pass
-    assert not list(tmp_path.iterdir())
+def test_a_daemon_that_comes_after_a_kill_does_not_wait():
+    """Salt is killed before its daemon has read the passphrase. A named pipe would let it wait for ever."""
+    code = "import sys; from saltrbd import secret\nwith secret.handed('x') as path: print(path, flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=UTILS) as salt:
+        path = salt.stdout.readline().strip()
+        assert subprocess.run(["cat", path], check=True, capture_output=True, timeout=10).stdout == b"x"
+        salt.kill()
+    assert subprocess.run(["cat", path], capture_output=True, timeout=10).returncode == 1

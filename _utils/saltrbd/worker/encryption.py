@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import rbd
 from blank import first_used, pieces
 from session import WorkerError
+from users import users_of
 
 FORMATS = {"luks1": "RBD_ENCRYPTION_FORMAT_LUKS1", "luks2": "RBD_ENCRYPTION_FORMAT_LUKS2"}
 
@@ -30,15 +31,18 @@ def _opened(session, pool, namespace, image, snapshot, image_id, encryption):
 
 def image_unlock(session, report, pool, namespace, image, encryption, ends=0, snapshot="", image_id=None):
     """Open the image with its passphrase and return the size of what lies behind the header, the blocks at both ends of it
-    (``ends`` bytes each; as :func:`blank.image_read`), and the first used byte (None: blank)."""
+    (``ends`` bytes each; as :func:`blank.image_read`), and the first byte of the image that is used behind the header (None: blank)."""
     with _opened(session, pool, namespace, image, snapshot, image_id, encryption) as handle:
         size = handle.size()
         length = min(ends, size)
         blocks = []
         for offset in sorted({0, size - length}) if length else ():
             blocks += pieces(offset, handle.read(offset, length))
-        used = first_used(handle, report) if ends else None
-        return {"size": size, "blocks": blocks, "first_used": used}
+    if not ends:
+        return {"size": size, "blocks": blocks, "first_used": None}
+    # librbd's diff by the fast-diff map forgets the header once it is opened (seen in 16.2): the image is walked as it is stored.
+    with session.image(pool, namespace, image, snapshot=snapshot, image_id=image_id) as handle:
+        return {"size": size, "blocks": blocks, "first_used": first_used(handle, report, handle.size() - size)}
 
 
 def image_encrypt(session, report, pool, namespace, image, image_id, encryption, behind=0, snapshot=""):
@@ -52,9 +56,9 @@ def image_encrypt(session, report, pool, namespace, image, image_id, encryption,
             raise WorkerError("ImageReplaced", "the image of that name is another one by now (id {}, not {})".format(handle.id(), image_id))
         if handle.features() & rbd.RBD_FEATURE_EXCLUSIVE_LOCK:
             handle.lock_acquire(rbd.RBD_LOCK_MODE_EXCLUSIVE)
-        others = [item["addr"] for item in handle.watchers_list() if item["id"] not in session.instances]
+        others = sorted({item["address"] for item in users_of(session, handle, pool, namespace)["watchers"]})
         if others:
-            raise WorkerError("Busy", "it is in use by {}".format(", ".join(sorted(others))))
+            raise WorkerError("Busy", "it is in use by {}".format(", ".join(others)))
         used = first_used(handle, report, behind)
         if used is not None:
             raise WorkerError("NotBlank", "librbd knows of data in it, first at byte {}".format(used))
