@@ -9,8 +9,8 @@ pass).
 
 import rbd
 from begun import PREFIX
-from images import watchers
 from session import WorkerError, describe
+from users import watchers
 
 # What of librbd's flags tells the hooks (rbd-nbd --quiesce) of all clients that have the image open; Ceph 16 is the first with both.
 _QUIESCE = {"skip": "RBD_SNAP_CREATE_SKIP_QUIESCE", "try": "RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR"}
