@@ -4,7 +4,7 @@ import contextlib
 import subprocess
 from pathlib import Path
 
-from labkit import cleanup, cluster, lint, nodes, prepare, vm
+from labkit import cleanup, cluster, lane, lint, nodes, prepare, vm
 from labkit.commands import LabError, Step, clean_environment
 from labkit.home import REPO
 
@@ -70,22 +70,31 @@ def main(home, words):
     if parts == ["lint"]:
         return lint.main(home)
     home.tests().make()
-    with home.tests().locked():
-        code = 0
-        for salt, folders in _runs(version, parts, rest):
-            # The last run's closing line is the last line, so an earlier failure must not be forgotten.
-            ended = _run(home, salt, folders, rest)
-            # Words of pytest's such as -k may leave nothing of one part, where all are run.
-            if ended == NO_TESTS and not parts and any(TESTS / APART in path.parents for path in folders):
-                ended = 0
-            code = ended or code
-        return code
+    runs = _runs(version, parts, rest)
+    with home.tests().locked(), contextlib.ExitStack() as stack:
+        second = None
+        if runs == _runs(None, [], []):
+            for salt in (prepare.SALT, prepare.OTHER_SALT):
+                prepare.salt_environment(home, salt)
+            second = stack.enter_context(lane.beside(home, rest))
+        codes = [_run(home, salt, folders, rest) for salt, folders in runs]
+        if second:
+            codes.append(second())
+    return _code(codes, len(runs) > 1 or parts == [lane.WORD])
+
+
+def _code(codes, several):
+    """Return the exit code of all runs: the last one's closing line is the last line, so an earlier failure must not be forgotten."""
+    # Words of pytest's such as -k may leave nothing of one run of several.
+    if several and set(codes) != {NO_TESTS}:
+        codes = [code for code in codes if code != NO_TESTS]
+    return max(codes)
 
 
 def _understand(words):
     """Split the words into a Salt version, the parts that are asked for, and what is pytest's."""
     version, parts, rest = None, [], []
-    known = ["lint", *_folders()]
+    known = ["lint", lane.WORD, *_folders()]
     words = list(words)
     while words:
         word = words.pop(0)
@@ -109,8 +118,11 @@ def _folders():
 
 
 def _runs(version, parts, rest):
-    """Return ``[(Salt version, [paths])]``; without any choice the other Salt's states come first, then everything."""
+    """Return ``[(Salt version, [paths])]``; without any choice it is the first lane's half of everything."""
     named = [word for word in rest if word.startswith("tests/") and (REPO / word.partition("::")[0]).exists()]
+    half, other = _halves()
+    if parts == [lane.WORD]:
+        return [(prepare.OTHER_SALT, _on_both()), (prepare.SALT, other)]
     if parts or named:
         # A part beside files of it says where they are, not that all of it shall run.
         narrowed = {word.split("/")[1] for word in named}
@@ -119,7 +131,13 @@ def _runs(version, parts, rest):
     default = [TESTS / part for part in ("unit", "functional", "integration") if part in _folders()]
     if version:
         return [(version, apart), (version, default)]
-    return [(prepare.OTHER_SALT, _on_both()), (prepare.SALT, apart), (prepare.SALT, default)]
+    return [(prepare.SALT, apart), (prepare.SALT, [TESTS / "unit", *half])]
+
+
+def _halves():
+    """Return the functional tests, and those of what is together (integration), as two lists of files that take about as long."""
+    paths = sorted(path for part in ("functional", "integration") for path in TESTS.glob(f"{part}/test_*.py"))
+    return paths[::2], paths[1::2]
 
 
 def _on_both():
