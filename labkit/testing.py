@@ -31,6 +31,7 @@ APART_ALWAYS = ("test_secrets.py",)
 ONCE = (
     "test_blank.py",
     "test_docs.py",
+    "test_docs_lifecycle.py",
     "test_docs_snapshots.py",
     "test_export_pillar.py",
     "test_faults.py",
