@@ -207,9 +207,10 @@ def new_uuid(name):
     return mounting.new_uuid(ceph, _image(name, ceph))
 
 
-def mount_point(name, image=None):
+def mount_point(name, image=None, users=False):
     """
-    Return what is at a mount point: real, exists, folder, empty, mounted, image, link (of ``image``), fstab (its lines for it), can_grow.
+    Return what is at a mount point: real, exists, folder, empty, mounted, image, link (of ``image``), fstab (its lines for it), can_grow;
+    with ``users`` also which processes use an image that is mounted there.
 
     CLI Example:
 
@@ -218,7 +219,8 @@ def mount_point(name, image=None):
         salt '*' rbd_filesystem.mount_point /mnt/test0001
     """
     ceph = _ceph()
-    return mounting.place(ceph, mount.check_point(name), _spec(image, ceph) if image else None)
+    place = mounting.place(ceph, mount.check_point(name), _spec(image, ceph) if image else None)
+    return dict(place, users=mounting.users_below(name) if place["image"] else []) if users else place
 
 
 def list_():

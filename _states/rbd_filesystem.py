@@ -119,7 +119,8 @@ def mounted(name, image, fs_type=None, mount_options=None, persist=True, grow=Tr
 
 def unmounted(name, image=None, persist=False):
     """
-    Make no image be mounted there. Refused where something else than an image is mounted.
+    Make no image be mounted there. Refused where something else than an image is mounted, and while somebody uses it; a dry run names who
+    does now.
 
     name
         The mount point.
@@ -140,7 +141,7 @@ def unmounted(name, image=None, persist=False):
         chosen = settings.load(__opts__, __pillar__)
         wanted = spec.parse(image, chosen.pool, chosen.namespace) if image else None
         mount.check_persist(persist)
-        place = mount.expected(name, known, __salt__["rbd_filesystem.mount_point"](name))
+        place = mount.expected(name, known, __salt__["rbd_filesystem.mount_point"](name, users=__opts__["test"]))
         return mount.plan_unmounted(name, wanted, place, persist)
 
     return _state(name, look, known, "No image is mounted on {}.".format(name))

@@ -33,6 +33,7 @@ ONCE = (
     "test_benchmark.py",
     "test_blank.py",
     "test_docs.py",
+    "test_docs_lifecycle.py",
     "test_docs_snapshots.py",
     "test_export_pillar.py",
     "test_faults.py",

@@ -293,9 +293,10 @@ def plan_unmounted(point, spec, place, persist=False):
     """Return the :class:`Plan` that leaves nothing mounted at ``point``; pure.
 
     ``spec`` is the image that must be what is mounted there (None: any image); ``place`` is from :func:`look`, with ``image`` (the
-    name of the image whose device is mounted there, or None) and ``fstab`` (its entries for the mount point).
+    name of the image whose device is mounted there, or None), ``fstab`` (its entries for the mount point), and in a dry run ``users``: who
+    has files of it open now may have ended when it comes to it, by an earlier state of the run for instance.
     """
-    steps, fields, planned = [], {}, {("mount", point): None}
+    steps, fields, planned, notes = [], {}, {("mount", point): None}, []
     if place["mounted"] and place["image"] is None:
         text = "{source} ({fs_type}) is mounted on {point}, which is no image's device.".format(point=point, **place["mounted"])
         return Plan(refusals=[text])
@@ -304,9 +305,11 @@ def plan_unmounted(point, spec, place, persist=False):
             return Plan(refusals=["{} is mounted on {}, not {}.".format(place["image"], point, spec)])
         fields["mounted"] = change(place["image"], None)
         steps.append(("rbd_filesystem.umount", {"name": point, "image": place["image"]}))
+        if place.get("users"):
+            notes.append("{} cannot be unmounted from {} while it is so: {}.".format(place["image"], point, ", ".join(place["users"])))
     ours = [one for one in place["fstab"] if fstab.is_ours(one)]
     if ours and not persist:
         fields["fstab"] = change(_show(ours), None)
         steps.append(("rbd_filesystem.unpersist", {"name": point}))
         planned["fstab", point] = None
-    return Plan(steps, {point: fields} if fields else {}, planned=planned)
+    return Plan(steps, {point: fields} if fields else {}, planned=planned, notes=notes)

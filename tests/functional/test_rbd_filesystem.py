@@ -241,7 +241,9 @@ def test_busy_names_who_uses_it(states, volume, spec, point):
     volume()
     both(states.rbd_filesystem.mounted, point, image=spec, persist=False)
     with subprocess.Popen(["sleep", "60"], cwd=point) as process:
-        ran = states.rbd_filesystem.unmounted(point)
+        dry, ran = states.rbd_filesystem.unmounted(point, test=True), states.rbd_filesystem.unmounted(point)
+        assert dry.result is None and dry.changes  # an earlier state may end it
+        assert f"{spec} cannot be unmounted from {point} while it is so: pid {process.pid} (sleep) uses it." in dry.comment
         assert (ran.result, ran.changes) == (False, {}) and f"pid {process.pid} (sleep) uses it" in ran.comment
         process.kill()
     both(states.rbd_filesystem.unmounted, point)

@@ -175,6 +175,14 @@ def test_unmounted():
     assert unmount(fstab=[ENTRY], persist=True).planned == {("mount", "/mnt/a"): None}
 
 
+def test_a_dry_run_names_who_uses_it():
+    assert unmount(mounted=MOUNTED, image="rbd/a", users=["pid 5 (sleep) uses it"]).notes == [
+        "rbd/a cannot be unmounted from /mnt/a while it is so: pid 5 (sleep) uses it."
+    ]
+    assert unmount(mounted=MOUNTED, image="rbd/a", users=[]).notes == []
+    assert unmount(users=["pid 5 (sleep) uses it"]).notes == []
+
+
 def test_unmounted_refused():
     assert "no image's device" in unmount(mounted=MOUNTED).refusals[0]
     assert "rbd/a is mounted on /mnt/a, not rbd/b" in unmount(spec=specs.parse("rbd/b"), mounted=MOUNTED, image="rbd/a").refusals[0]
