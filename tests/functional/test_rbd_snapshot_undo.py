@@ -78,8 +78,8 @@ def before_the(monkeypatch):
 
 
 @pytest.fixture
-def short(make_loaders):
-    """The states of snapshots, with a second in which filesystems may stand still."""
+def short(states, make_loaders):
+    """The states of snapshots, with a second in which filesystems may stand still; of two loaders the last one counts."""
     return make_loaders(pillar={"rbd": {"freeze_timeout": 1}}).states.rbd_snapshot
 
 
@@ -97,7 +97,7 @@ def test_thawed_before_the_snapshots_were_there(protect, consistency, volumes, s
 
 
 def test_a_single_one_that_was_thawed_before_is_called_what_it_is(volumes, short, look, slow_monitor, before_the):
-    before_the("snapshot_create", lambda *_: slow_monitor(4))
+    before_the("snapshot_create", lambda *_: slow_monitor(2.5))  # the guard of the freeze would kill what thaws after 4 s
     ran = short.present(f"{volumes[0]}@s")
     assert ran.result is True and list(look(volumes[0])) == ["s"]
     why = r"its filesystem was thawed after \d+ s, before the snapshot was known to be on the image"
@@ -160,8 +160,8 @@ def test_one_whose_making_had_no_answer_is_named(volumes, modules, look, before_
 
 
 def test_salt_is_killed_while_they_stand_still(volumes, states, look, cluster, before_the, monkeypatch):
-    """The client that has the images' locks, their device, makes the snapshots after the thaw, when the monitor gives it their ids. They
-    are not taken for what was declared, and go when they are an hour old."""
+    """The client that has the images' locks, their device, makes the snapshots when the monitor gives it their ids, and nobody is left who
+    knows what they are. They are not taken for what was declared, and go when they are an hour old."""
     monitor, test, (told, tell) = lab_cluster.daemons(cluster.folder)["ceph-mon"], os.getpid(), os.pipe()
 
     def stop_the_monitor(*_):
@@ -181,12 +181,12 @@ def test_salt_is_killed_while_they_stand_still(volumes, states, look, cluster, b
         assert os.read(told, 1) == b"x", "it ended before it made any"
         time.sleep(1)
         os.kill(salt, signal.SIGKILL)
-        no_helper_is_left(10)
+        until(lambda: not any(gone(parent) for parent in workers().values()), 10, "the worker is gone")
     finally:
         os.kill(monitor, signal.SIGCONT)
         os.waitpid(salt, 0)
         os.close(told)
-    until(lambda: not any(gone(parent) for parent in workers().values()), 10, "the worker is gone")
+    no_helper_is_left(20)
     until(lambda: all(look(volume) for volume in volumes), 60, "they are made late")
     assert {name.partition(".")[0] for volume in volumes for name in look(volume)} == {"saltrbd_begun"}
 
