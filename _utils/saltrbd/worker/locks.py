@@ -11,7 +11,7 @@ import struct
 import rados
 from session import WorkerError
 
-MUST_RENEW = 2  # LIBRADOS_LOCK_FLAG_MUST_RENEW
+MAY_RENEW, _MUST_RENEW = 1, 2  # LIBRADOS_LOCK_FLAG_MAY_RENEW, _MUST_RENEW
 _ANSWER = 1 << 20
 # entity_name_t's kinds; a lock is nearly always a client's.
 _KINDS = {1: "mon", 2: "mds", 4: "osd", 8: "client", 16: "mgr"}
@@ -25,7 +25,7 @@ def image_lock(session, report, pool, namespace, image, image_id, name, cookie, 
     with session.image(pool, namespace, image) as handle:
         if handle.id() != image_id:
             raise WorkerError("ImageNotFound", "the image is another one of that name by now (id {})".format(handle.id()))
-    header, flags = "rbd_header." + image_id, MUST_RENEW if renew else 0
+    header, flags = "rbd_header." + image_id, _MUST_RENEW if renew else 0
     try:
         session.ioctx(pool, namespace).lock_exclusive(header, name, cookie, desc=description, flags=flags)
     except (rados.ObjectBusy, rados.ObjectExists, rados.ObjectNotFound):
