@@ -37,6 +37,11 @@ def image_lock_holder(session, report, pool, namespace, image, image_id, name, s
     return lock_holder(session.ioctx(pool, namespace), "rbd_header." + image_id, name)
 
 
+def image_lock_break(session, report, pool, namespace, image, image_id, name, holder, snapshot=""):
+    """Take the lock on the header of the image with this id from this one holder (name, cookie); fine if that holder has it no more."""
+    break_lock(session.ioctx(pool, namespace), "rbd_header." + image_id, name, holder)
+
+
 def lock_holder(context, oid, name):
     """Who holds a lock on an object, as :func:`image_lock_holder`."""
     try:
@@ -124,4 +129,4 @@ def _of(raw, nonce, family):
     return "{}:{}/{}".format(host, struct.unpack_from(">H", raw, 2)[0], nonce)
 
 
-OPERATIONS = {"image_lock": image_lock, "image_lock_holder": image_lock_holder}
+OPERATIONS = {"image_lock": image_lock, "image_lock_break": image_lock_break, "image_lock_holder": image_lock_holder}
