@@ -43,6 +43,7 @@ CALLS = {
     "image_rename": Call("renaming the image", True, False),
     "image_remove": Call("removing the image", True, True),
     "image_lock": Call("locking the image for this host", True, False),
+    "image_lock_break": Call("giving back the lock on the image", True, False),
     "image_lock_holder": Call("asking who has locked the image", False, False),
     "trash_list": Call("listing the trash of", False, False),
     "trash_move": Call("moving the image to the trash", True, False),

@@ -14,6 +14,7 @@ from saltrbd.device_find import DRIVERS, facts_of, find, mapped, mapped_list, sn
 from saltrbd.device_plan import desired, left_lock, look, obstacles, used
 from saltrbd.loop import size_of
 from saltrbd.mapping import Mapping, clear_begun, ensure_link, link_path, remove_link
+from saltrbd.settings import monitors_for_people
 
 __all__ = ["Mapping", "ensure_link", "link_path", "map_image", "mapped", "mapped_list", "refresh", "size_of", "unmap"]
 
@@ -96,6 +97,9 @@ def _attach(ceph, spec, want, current):
             encryption.opens(ceph, spec, wanted.key)  # raises where it was the passphrase: each tool says that in words of its own
         if isinstance(error, _NotAlone):
             raise errors.Busy(_others(ceph, spec))
+        if isinstance(error, errors.CommandTimeout):
+            words = "{} could not be mapped. {} Look whether the monitors run, and whether this host reaches them ({})."
+            raise errors.CommandTimeout(words.format(spec, error, monitors_for_people(ceph.settings)))
         raise
     return mapping
 

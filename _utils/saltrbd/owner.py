@@ -232,10 +232,8 @@ def _lock(ceph, spec, image_id, cookie, facts, renew):
 
 def release(ceph, spec, held):
     """Take the lock away from this one holder; fine if that holder has it no more."""
-    result = run(_break_words(spec, held) + command_args(ceph.settings), ceph.settings.timeout, ok=(0, 1))
-    now = holder(ceph, spec, held.object[len("rbd_header.") :]) if result.code else None
-    if now is not None and (now.locker, now.cookie) == (held.locker, held.cookie):
-        raise errors.CommandFailed("The lock on {} could not be given back: {}".format(spec, result.err.strip()))
+    image_id, mine = held.object[len("rbd_header.") :], {"name": held.locker, "cookie": held.cookie}
+    ceph.call("image_lock_break", spec.head, image_id=image_id, name=LOCK, holder=mine)
 
 
 def _blocklist(ceph, spec, verdict):

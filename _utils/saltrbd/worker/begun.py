@@ -17,7 +17,7 @@ import rados
 import rbd
 import trash
 from blank import first_used
-from locks import MUST_RENEW, break_lock, lock_holder
+from locks import MAY_RENEW, break_lock, lock_holder
 from session import WorkerError
 from users import users_of
 
@@ -148,11 +148,14 @@ def _lasts(session):
 
 
 def _renew(session, context, note):
-    """Hold the lock for its whole time from now on; raises Busy where it ended, and may be another's."""
+    """Hold the lock for its whole time from now on, if it has ended meanwhile too; raises Busy where it is another's by now.
+
+    What another maker did in between is seen by what comes next: librbd makes no image whose name is there.
+    """
     try:
-        context.lock_exclusive(note, LOCK, COOKIE, desc=_mine(session), duration=_lasts(session), flags=MUST_RENEW)
-    except (rados.ObjectNotFound, rados.ObjectBusy, rados.ObjectExists):
-        raise WorkerError("Busy", "others may be making it at this moment")
+        context.lock_exclusive(note, LOCK, COOKIE, desc=_mine(session), duration=_lasts(session), flags=MAY_RENEW)
+    except (rados.ObjectBusy, rados.ObjectExists):
+        raise WorkerError("Busy", "others are making it at this moment")
 
 
 def _mine(session):

@@ -11,7 +11,7 @@ import struct
 import rados
 from session import WorkerError
 
-MUST_RENEW = 2  # LIBRADOS_LOCK_FLAG_MUST_RENEW
+MAY_RENEW, _MUST_RENEW = 1, 2  # LIBRADOS_LOCK_FLAG_MAY_RENEW, _MUST_RENEW
 _ANSWER = 1 << 20
 # entity_name_t's kinds; a lock is nearly always a client's.
 _KINDS = {1: "mon", 2: "mds", 4: "osd", 8: "client", 16: "mgr"}
@@ -25,7 +25,7 @@ def image_lock(session, report, pool, namespace, image, image_id, name, cookie, 
     with session.image(pool, namespace, image) as handle:
         if handle.id() != image_id:
             raise WorkerError("ImageNotFound", "the image is another one of that name by now (id {})".format(handle.id()))
-    header, flags = "rbd_header." + image_id, MUST_RENEW if renew else 0
+    header, flags = "rbd_header." + image_id, _MUST_RENEW if renew else 0
     try:
         session.ioctx(pool, namespace).lock_exclusive(header, name, cookie, desc=description, flags=flags)
     except (rados.ObjectBusy, rados.ObjectExists, rados.ObjectNotFound):
@@ -35,6 +35,11 @@ def image_lock(session, report, pool, namespace, image, image_id, name, cookie, 
 def image_lock_holder(session, report, pool, namespace, image, image_id, name, snapshot=""):
     """Who holds the lock on the header of the image with this id: name, cookie, address, description; None for nobody."""
     return lock_holder(session.ioctx(pool, namespace), "rbd_header." + image_id, name)
+
+
+def image_lock_break(session, report, pool, namespace, image, image_id, name, holder, snapshot=""):
+    """Take the lock on the header of the image with this id from this one holder (name, cookie); fine if that holder has it no more."""
+    break_lock(session.ioctx(pool, namespace), "rbd_header." + image_id, name, holder)
 
 
 def lock_holder(context, oid, name):
@@ -124,4 +129,4 @@ def _of(raw, nonce, family):
     return "{}:{}/{}".format(host, struct.unpack_from(">H", raw, 2)[0], nonce)
 
 
-OPERATIONS = {"image_lock": image_lock, "image_lock_holder": image_lock_holder}
+OPERATIONS = {"image_lock": image_lock, "image_lock_break": image_lock_break, "image_lock_holder": image_lock_holder}
