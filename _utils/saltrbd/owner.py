@@ -52,7 +52,10 @@ def judge(spec, holder, using, served, mine):
     if holder is None:
         return _unheld(spec, using, served)
     host, address = holder.facts.get("host") or "an unnamed host", holder.facts.get("address")
-    held = "{} is mapped by the host {} (address {})".format(spec, host, address or holder.address)
+    working = _is_working(holder)
+    held = "{} is {} by the host {} (address {})".format(
+        spec, "being encrypted or shrunk" if working else "mapped", host, address or holder.address
+    )
     here = host == mine["host"]
     if here and all(holder.facts.get(key) == mine[key] for key in ("boot", "pids")):
         if served == "device":
@@ -66,7 +69,8 @@ def judge(spec, holder, using, served, mine):
         # Another machine may bear the same name (a container that moved, a clone): then its daemon may still live.
         return Verdict(blocklist=address, holder=holder)
     if watchers:
-        return Verdict("{}; unmap it there first. {} rbd_device.fenced locks it out at once.".format(held, users.DEAD))
+        first = "try again when that is done" if working else "unmap it there first"
+        return Verdict("{}; {}. {} rbd_device.fenced locks it out at once.".format(held, first, users.DEAD))
     if not address:
         return Verdict("{}, {}".format(held, unnoted(spec, holder)))
     return Verdict(blocklist=address, holder=holder)
@@ -75,7 +79,14 @@ def judge(spec, holder, using, served, mine):
 def unnoted(spec, held):
     """Say what is to be done about a lock whose holder's address nobody knows."""
     words = "which ended before it had noted who writes. Make sure that no daemon of it runs there, then run '{}'."
+    if _is_working(held):
+        words = "which has no device while it encrypts or shrinks an image. Try again when that is done; if it died over that, run '{}'."
     return words.format(" ".join(_break_words(spec, held)))
+
+
+def _is_working(held):
+    """Tell whether a lock is that of :func:`hold`."""
+    return held.facts.get("driver") == ""
 
 
 def _break_words(spec, held):

@@ -70,7 +70,7 @@ def test_nobody_can_take_the_image_between_the_look_and_the_shrink(modules, monk
 
     monkeypatch.setattr(shrink.filesystem, "look", watched)
     modules.rbd_image.resize(spec, "16M", allow_shrink=True)
-    assert len(looked) == 1 and f"{spec} is mapped by the host tests" in looked[0]
+    assert len(looked) == 1 and f"{spec} is being encrypted or shrunk by the host tests" in looked[0]
     assert rbd_cli.json("info", spec)["size"] == 16 * M
     assert owner.holder(ceph, specs.parse(spec), identity) is None
 
@@ -87,8 +87,8 @@ def test_what_another_host_has_does_not_shrink(states, modules, elsewhere, rbd_c
     rbd_cli("create", spec, "--size", "32M")
     with held(elsewhere, spec, rbd_cli.json("info", spec)["id"]):
         said = refused(states.rbd_image.present, spec, size="16M", allow_shrink=True)
-        assert f"{spec} is mapped by the host elsewhere" in said and "rados" in said
-        with pytest.raises(errors.Refused, match="mapped by the host elsewhere"):
+        assert f"{spec} is being encrypted or shrunk by the host elsewhere" in said and "rados" in said
+        with pytest.raises(errors.Refused, match="shrunk by the host elsewhere"):
             modules.rbd_image.resize(spec, "16M", allow_shrink=True)
     assert rbd_cli.json("info", spec)["size"] == 32 * M
     both(states.rbd_image.present, spec, size="16M", allow_shrink=True)
