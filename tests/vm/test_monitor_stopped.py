@@ -37,7 +37,7 @@ def folder(machine):
 @pytest.fixture
 def monitor(lab_home):
     """The pid of the machines' monitor; it goes on at the end."""
-    pid = cluster.daemons(lab_home.cluster)["ceph-mon"]
+    pid = cluster.daemons(lab_home.machines().cluster)["ceph-mon"]
     yield pid
     processes.resume([pid])
 
