@@ -77,6 +77,7 @@ def beside(home, words):
         finally:
             if lane.poll() is None:
                 _end(lane)
+            shutil.rmtree(own.folder / "etc", ignore_errors=True)
 
 
 def _for_the_lane_to_decide():
