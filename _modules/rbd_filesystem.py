@@ -7,7 +7,7 @@ device must be proven blank, and proven to be that image. Errors are subclasses 
 the storage does not answer within ``rbd:timeout`` seconds (30 by default).
 """
 
-from saltrbd import blank, client, device_find, errors, filesystem, freeze, fscheck, mkfs, mount, mounting, settings, spec
+from saltrbd import blank, client, device_find, errors, filesystem, freeze, fscheck, luks, mkfs, mount, mounting, settings, spec
 from saltrbd.mkfs_options import desired as _desired
 
 __virtualname__ = "rbd_filesystem"
@@ -35,7 +35,7 @@ def _image(name, ceph):
     return spec.parse_image(name, ceph.settings.pool, ceph.settings.namespace)
 
 
-def info(name, check=True, image_id=None):
+def info(name, check=True, image_id=None, encryption=None):
     """
     Return what is in an image or snapshot, mapped here or not; a list of names gives {name: facts or None}.
 
@@ -45,6 +45,9 @@ def info(name, check=True, image_id=None):
         False: no check of a filesystem, no proof that a device is blank; both take longer the more is there.
     image_id
         Of an image in the trash, which has no name to be found by.
+    encryption
+        Of an image that is not mapped: a mapping of ``format`` and ``pillar``, the place of the passphrase in the pillar, shows what lies
+        behind its LUKS header.
 
     The facts: device, mounts, fs_type, label, uuid, size (bytes), state (mounted, clean, unclean, damaged), signature (what else is
     there), not_blank (why no filesystem may be made), mark (of a mkfs that was killed) and more. Raises ImageNotFound
@@ -57,13 +60,13 @@ def info(name, check=True, image_id=None):
         salt '*' rbd_filesystem.info rbd/rbd0001
         salt '*' rbd_filesystem.info '[rbd/rbd0001, rbd/rbd0002@snap1]' check=False
     """
-    ceph = _ceph()
+    ceph, key = _ceph(), luks.key(encryption, __pillar__)
     if not isinstance(name, list):
-        return filesystem.look(ceph, _spec(name, ceph), check, image_id)
+        return filesystem.look(ceph, _spec(name, ceph), check, image_id, key=key)
     found = {}
     for item in name:
         try:
-            found[item] = filesystem.look(ceph, _spec(item, ceph), check, image_id)
+            found[item] = filesystem.look(ceph, _spec(item, ceph), check, image_id, key=key)
         except errors.ImageNotFound:
             found[item] = None
     return found

@@ -8,7 +8,23 @@ more.
 """
 
 import salt.utils.yaml
-from saltrbd import client, device, device_find, duration, errors, export, features, image, lineage, owner, settings, spec
+from saltrbd import (
+    client,
+    device,
+    device_find,
+    duration,
+    errors,
+    export,
+    features,
+    hostlock,
+    image,
+    lineage,
+    luks,
+    owner,
+    settings,
+    shrink,
+    spec,
+)
 from saltrbd import purge as purges
 from saltrbd import rename as renames
 from saltrbd.errors import ImageNotFound, InvalidArgument
@@ -180,9 +196,14 @@ def create(
     return ids if isinstance(name, list) else ids[name]
 
 
-def resize(name, size, allow_shrink=False):
+def resize(name, size, allow_shrink=False, encryption=None):
     """
-    Resize an image. Raises InvalidArgument when that would shrink it and ``allow_shrink`` is not True.
+    Resize an image. Raises InvalidArgument when that would shrink it and ``allow_shrink`` is not True, and Refused while
+    anybody uses an image that would shrink, or the filesystem in it needs more, or it carries anything else of which this cannot tell.
+    Busy where another host takes the image at that moment.
+
+    encryption
+        Of an encrypted image that shall shrink: a mapping of ``format`` and ``pillar``, the place of the passphrase in the pillar.
 
     CLI Example:
 
@@ -191,7 +212,13 @@ def resize(name, size, allow_shrink=False):
         salt '*' rbd_image.resize rbd/db 20G
     """
     image.flag(allow_shrink, "allow_shrink")
-    _ceph().call("image_resize", _spec(name), size=image.size.parse(size), allow_shrink=allow_shrink)
+    ceph, wanted, number, key = _ceph(), _spec(name), image.size.parse(size), luks.key(encryption, __pillar__)
+    with hostlock.hold(ceph, info(name)["id"]):
+        there = info(name, users=True)
+        if allow_shrink and number < there["size"]:
+            shrink.carry_out(ceph, wanted, number, there, key)
+        else:
+            ceph.call("image_resize", wanted, size=number, allow_shrink=False)
     return True
 
 

@@ -5,9 +5,11 @@ The monitor hands out snapshot ids once per ``paxos_propose_interval`` (1 s), so
 200 s, and 200 at once take 2 s. Wherever a name is taken, a list is too.
 """
 
+import uuid
+
 from saltrbd import client, errors, freeze, image, settings, snapshot, spec
 from saltrbd import rollback as rolling
-from saltrbd.errors import FreezeFailed, ImageNotFound, Refused, SnapshotNotFound
+from saltrbd.errors import FreezeFailed, ImageNotFound, Refused, SnapshotExists, SnapshotNotFound
 
 __virtualname__ = "rbd_snapshot"
 __func_alias__ = {"list_": "list"}
@@ -66,7 +68,9 @@ def info(name):
 
 def create(name, images=None, protect=False, consistency="auto"):
     """
-    Create snapshots, all at once, and return {spec: {"consistency", "seconds", "reason"}}.
+    Create snapshots, all at once and all or none, and return {spec: {"consistency", "seconds", "reason"}}. Where one fails, those
+    that were made are removed again. Of many, and of what stands still, each is made under another name (``saltrbd_begun.TOKEN``), and
+    gets its own when all are there, and known to be of the standstill.
 
     name
         ``pool/image@snap``, a list of these, or a snapshot's name for all of ``images``.
@@ -78,7 +82,8 @@ def create(name, images=None, protect=False, consistency="auto"):
         that freeze is left alone and the snapshot counts as crash-consistent. ``crash``: never freezes.
 
     The result says for each which it was, how many seconds its filesystem stood still, and the reason where one that is mounted
-    here could not be frozen. It says ``filesystem`` only when the thaw came after the snapshot was on the image.
+    here could not be frozen. It says ``filesystem`` only when the thaw came after the snapshot was on the image. Where the thaw came
+    earlier, FreezeFailed is raised and none is left, but for a single one by ``auto``: that one counts as crash-consistent.
 
     CLI Example:
 
@@ -107,36 +112,50 @@ def create(name, images=None, protect=False, consistency="auto"):
             for head, text in why.items():
                 not_frozen[head] = "its filesystem on {} could not be frozen ({})".format(targets.pop(head).mount_point, text)
     for item in wanted:
-        made[str(item)]["reason"] = not_frozen.get(item.head)
+        if item.head in not_frozen:
+            made[str(item)]["reason"] = not_frozen[item.head]
     return made
 
 
 def _create(wanted, targets, protect, consistency):
-    """Create the snapshots with the ``targets`` frozen; raises FreezeFailed before anything is made."""
-    if not targets:
-        _all("snapshot_create", wanted, protect=protect)
-        return {str(item): {"consistency": "crash", "seconds": None} for item in wanted}
-    outcomes = None
+    """Create the snapshots with the ``targets`` frozen, all or none; raises FreezeFailed before anything is made."""
+    staged = bool(targets) or len(wanted) > 1
+    begun = [uuid.uuid4().hex[:12] if staged else None for _ in wanted]
+    more = {"protect": protect, "quiesce": snapshot.quiesce(targets, consistency)}
+    requests = [("snapshot_create", dict(item.where(), begun=token, **more)) for item, token in zip(wanted, begun)]
+    hold, outcomes = freeze.Hold(), None
     try:
-        with freeze.held(targets, _settings()) as hold:
-            outcomes = client.get(_settings()).batch([("snapshot_create", dict(item.where(), protect=protect)) for item in wanted])
+        if targets:
+            with freeze.held(targets, _settings()) as hold:
+                outcomes = client.get(_settings()).batch(requests)
+        else:
+            outcomes = client.get(_settings()).batch(requests)
     except errors.RbdError as error:
-        if outcomes is None or consistency != "filesystem":
+        if outcomes is None:
             raise
-        raise _undone(wanted, outcomes, [error])
-    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
-    if consistency == "filesystem" and (failed or not hold.intact):
-        # What was made may be of a moment after the thaw, and the next run would take it for what was declared.
-        raise _undone(wanted, outcomes)
-    if failed:
-        raise errors.together(failed)
+        raise _undone(wanted, outcomes, staged, [error])
+    early = bool(targets) and not hold.intact
+    if any(outcome.error is not None for outcome in outcomes) or (early and (consistency == "filesystem" or len(wanted) > 1)):
+        # What was made is not of one moment with the rest, and the next run would take it for what was declared.
+        raise _undone(wanted, outcomes, staged)
+    if staged:
+        _name(wanted, outcomes)
     return {
         str(item): {
             "consistency": "filesystem" if hold.intact and item.head in targets else "crash",
             "seconds": hold.seconds.get(item.head),
+            "reason": snapshot.too_early(hold.seconds.get(item.head)) if early and item.head in targets else None,
         }
         for item in wanted
     }
+
+
+def _name(wanted, outcomes):
+    """Give what was begun its names, all or none."""
+    requests = [("snapshot_name", dict(item.where(), snapshot_id=one.result["id"])) for item, one in zip(wanted, outcomes)]
+    named = client.get(_settings()).batch(requests)
+    if any(outcome.error is not None for outcome in named):
+        raise _undone(wanted, outcomes, True, named=named)
 
 
 def freezable(images):
@@ -161,12 +180,13 @@ def _targets(images):
     return targets, {head: target if isinstance(target, str) else None for head, target in found.items()}
 
 
-def _undone(wanted, outcomes, failed=()):
+def _undone(wanted, outcomes, begun, failed=(), named=()):
     """Remove the snapshots that this run has made, by their ids, and return the error to raise, with what became of each.
 
-    One that another process has made meanwhile, or whose making had no answer, is not known to be ours: it stays.
+    One that another process has made meanwhile, or whose making had no answer, is not known to be ours: it stays. ``begun``: they were made
+    under other names; ``named``: what became of the names.
     """
-    failed = list(failed) + [outcome.error for outcome in outcomes if outcome.error is not None]
+    failed = list(failed) + [outcome.error for outcome in [*outcomes, *named] if outcome.error is not None]
     why = (
         errors.together(failed)
         if failed
@@ -176,15 +196,17 @@ def _undone(wanted, outcomes, failed=()):
             )
         )
     )
-    text = [str(why)] + ["{} {}".format(item, snapshot.DOUBTFUL) for item, one in zip(wanted, outcomes) if snapshot.may_be(item, one)]
+    text = [str(why)]
+    text += ["{} {}".format(item, snapshot.left(begun)) for item, one in zip(wanted, outcomes) if snapshot.may_be(item, one, begun)]
     made = sorted((item, outcome.result["id"]) for item, outcome in zip(wanted, outcomes) if outcome.error is None)
     undone = client.get(_settings()).batch([("snapshot_undo", dict(item.where(), snapshot_id=number)) for item, number in made])
-    gone = [str(item) for (item, _), outcome in zip(made, undone) if outcome.error is None]
+    theirs = {item for item, outcome in zip(wanted, named) if isinstance(outcome.error, SnapshotExists)}
+    gone = [str(item) for (item, _), outcome in zip(made, undone) if outcome.error is None and item not in theirs]
     if gone:
         text.append("These snapshots were removed again: {}.".format(", ".join(gone)))
     for (item, _), outcome in zip(made, undone):
         if outcome.error is not None and not isinstance(outcome.error, (SnapshotNotFound, ImageNotFound)):
-            text.append("{} {} {}".format(item, snapshot.DOUBTFUL, outcome.error))
+            text.append("{} {} {}".format(item, snapshot.left(begun and not named), outcome.error))
     return type(why)(" ".join(text))
 
 

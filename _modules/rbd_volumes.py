@@ -16,8 +16,8 @@ def layout():
     """
     Return what the pillar's ``rbd:volumes`` and ``rbd:clones`` declare, as states with their requisites.
 
-    The keys are namespaces, images, clones, devices, filesystems, mounts, snapshots and ``mistakes``: a text with every mistake of
-    the pillar, or None. With a mistake the other keys are empty.
+    The keys are namespaces, images, clones, encryption, devices, filesystems, mounts, snapshots and ``mistakes``: a text with every
+    mistake of the pillar, or None. With a mistake the other keys are empty.
 
     CLI Example:
 

@@ -15,7 +15,7 @@ The device number may change from boot to boot. fstab and others name the link
 ``/run/rbd-volumes/FSID/POOL/[NAMESPACE@/]IMAGE[@SNAPSHOT]``, which is there while the image is mapped.
 """
 
-from saltrbd import client, converge, device_plan, facts, kernel, settings, spec
+from saltrbd import client, converge, device_plan, facts, fence, kernel, luks, settings, spec, users
 from saltrbd.device_find import facts_of
 
 __virtualname__ = "rbd_device"
@@ -27,7 +27,7 @@ def __virtual__():
     return __virtualname__
 
 
-def mapped(name, driver=None, read_only=False, exclusive=True, options=None, persist=True):
+def mapped(name, driver=None, read_only=False, exclusive=True, options=None, persist=True, encryption=None):
     """
     Make the image or snapshot be a block device of this host.
 
@@ -45,10 +45,15 @@ def mapped(name, driver=None, read_only=False, exclusive=True, options=None, per
     persist
         True: systemd maps it again at every boot, before and without Salt, by the unit ``rbd-volume@POOL:IMAGE:HASH.service``, which
         waits up to five minutes for the cluster. False: only Salt maps it. Where systemd is not process 1 nothing does.
+    encryption
+        A mapping of ``format`` (luks1, luks2; luks2 where none is given) and ``pillar``, the place of the passphrase in the pillar (text
+        with colons, or a list of keys): the device shows what lies behind the image's LUKS header (``rbd_encryption.formatted``; a clone
+        has its parent's). The passphrase is not kept on this host, so that nothing maps it at boot: ``persist`` must be False.
 
     An image that is mapped by another driver, read-only instead of writable, or not exclusively is refused: declare ``unmapped`` first. An
     image that another host has mapped, or that anybody uses, is refused with host and address. A device whose daemon died
-    is mapped again. Ceph's features that the kernel cannot map are refused for krbd, with the command that helps.
+    is mapped again. A wrong passphrase is found by the dry run too. Ceph's features that the kernel cannot map are refused
+    for krbd, with the command that helps.
 
     .. code-block:: yaml
 
@@ -61,7 +66,8 @@ def mapped(name, driver=None, read_only=False, exclusive=True, options=None, per
 
     def look(known):
         ceph, wanted = _where(name)
-        want = device_plan.desired(ceph.settings, wanted, driver, read_only, exclusive, options, persist)
+        key = luks.key(encryption, __pillar__)
+        want = device_plan.desired(ceph.settings, wanted, driver, read_only, exclusive, options, persist, key)
         now = facts_of(ceph.batch([("image_info", wanted.head.where())])[0])
         image = facts.images(lambda names, **more: {names[0]: now}, known, [wanted.head])[wanted.head]
         if image and not now:
@@ -87,6 +93,56 @@ def unmapped(name):
         return device_plan.plan_unmapped(wanted, *device_plan.look_unmapped(ceph, wanted, known))
 
     return _state(name, look, "{} is not mapped.".format(name))
+
+
+def fenced(name, who=None, seconds=31536000):
+    """
+    Make a dead client be locked out of the cluster, so that it can never come back with its writes. Its watch and librbd's lock go at
+    once, and its image can be mapped elsewhere without a wait. This package's lock, by which a host has an image mapped, goes where the
+    image is named. The Ceph user needs the capability mon ``profile rbd``.
+
+    name
+        The client's address, ``IP:PORT/NONCE`` (without a port: every client of that host), or an image.
+    who
+        With an image, and only then: which of its users is meant, by its host's name, its address or ``client.NUMBER``.
+    seconds
+        How long it stays out (a year). An address that is locked out already stays as it is.
+
+    An address of this host is refused. Where nobody of the image's users is called so, nothing is to be done, and the comment says so.
+
+    .. code-block:: yaml
+
+        the host that burnt down:
+          rbd_device.fenced:
+            - name: rbd/db
+            - who: db1.example.org
+    """
+
+    def look(known):
+        ceph = client.get(settings.load(__opts__, __pillar__))
+        return fence.plan(fence.look(ceph, name, who, known), own=users.own_addresses(), seconds=fence.seconds_of(seconds))
+
+    return _state(name, look, "{} is locked out of the cluster.".format(who or name))
+
+
+def unfenced(name, who=None):
+    """
+    Make a client not be locked out of the cluster. If it still lives and has writes to send, they come. One that is locked out is
+    seldom a user of an image any more: name its address. The Ceph user needs the capability mon ``allow command "osd blocklist"`` beside
+    ``profile rbd``.
+
+    .. code-block:: yaml
+
+        the host that was repaired:
+          rbd_device.unfenced:
+            - name: 192.0.2.7:0/123456
+    """
+
+    def look(known):
+        ceph = client.get(settings.load(__opts__, __pillar__))
+        return fence.plan_undone(fence.look(ceph, name, who, known))
+
+    return _state(name, look, "{} is not locked out of the cluster.".format(who or name))
 
 
 def _where(name):

@@ -85,7 +85,8 @@ def mounted(name, image, fs_type=None, mount_options=None, persist=True, grow=Tr
         A list of words, or text with commas. Where it is given, drift of ro, nosuid, nodev, noexec, noatime and its kind and discard
         is mended by a remount. Of other options the kernel does not show whether they hold.
     persist
-        True: a line in fstab, which names a link of this package's own under /run, with _netdev and nofail. False: no line.
+        False for an encrypted image, whose passphrase is not kept on the host. True: a line in fstab, which names a link of
+        this package's own under /run, with _netdev and nofail. False: no line.
     grow
         True: a filesystem that is smaller than its image is grown. A mounted ext4 grows only where the host has the
         capability CAP_SYS_RESOURCE.
@@ -148,7 +149,12 @@ def unmounted(name, image=None, persist=False):
 
 def _ask(check):
     """What is in an image now; None for one that does not exist."""
-    return lambda wanted, image_id: __salt__["rbd_filesystem.info"]([str(wanted)], check=check, image_id=image_id)[str(wanted)]
+
+    def ask(wanted, image_id, encryption):
+        more = {"encryption": encryption} if encryption else {}
+        return __salt__["rbd_filesystem.info"]([str(wanted)], check=check, image_id=image_id, **more)[str(wanted)]
+
+    return ask
 
 
 def _state(name, look, known, same):

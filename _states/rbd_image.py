@@ -24,7 +24,7 @@ Ceph RBD images as desired state.
 import functools
 import time
 
-from saltrbd import client, converge, facts, image, purge, rename, settings, spec
+from saltrbd import client, converge, facts, image, owner, purge, rename, settings, shrink, spec
 
 __virtualname__ = "rbd_image"
 
@@ -47,6 +47,7 @@ def present(
     config=None,
     allow_shrink=False,
     restore_from_trash=None,
+    encryption=None,
 ):
     """
     Make the image exist as declared. What is not declared is left as it is.
@@ -55,7 +56,8 @@ def present(
         ``pool[/namespace]/image``.
     size
         Bytes, or text such as ``10G``. Needed to create the image. Growing is done; shrinking is refused without
-        ``allow_shrink: True``.
+        ``allow_shrink: True``, and also with it while anybody uses the image, and while its ext4 needs more: shrink that first
+        (``resize2fs``). An xfs cannot shrink. What else it carries (a partition table, LVM, swap, btrfs) is not looked into, and refused.
     features
         The whole list of features (layering, exclusive-lock, object-map, fast-diff, deep-flatten, journaling). Drift is
         mended in the order that Ceph needs, and the object map rebuilt; layering and deep-flatten cannot be changed.
@@ -67,6 +69,9 @@ def present(
     restore_from_trash
         When the image is absent and one of its name lies in the trash: None refuses, True brings it back, False makes a
         new one, an id brings that one back.
+    encryption
+        Only for a shrink of an encrypted image, to look for its filesystem: format and place of the passphrase, as in
+        ``rbd_device.mapped``.
 
     What only trying can tell: whether the Ceph user may write, whether the cluster has room, whether a data pool takes
     overwrites, and whether Ceph takes a ``config`` key's value.
@@ -82,17 +87,36 @@ def present(
         current = facts.images(__salt__["rbd_image.info"], known, [wanted])[wanted]
         refused = image.unknown_config(wanted, current, want, __salt__["rbd_image.config_keys"])
         if current is not None:
-            plan = image.plan_present(wanted, current, want, allow_shrink)
-            return converge.merge([plan, converge.Plan(refusals=refused)])
+            plan = image.plan_present(wanted, current, want, allow_shrink, encryption=encryption)
+            shrinks = _shrink(wanted, want["size"] if allow_shrink else None, encryption, known, current)
+            return converge.merge([plan, converge.Plan(refusals=refused), shrinks])
         cluster = __salt__["rbd_image.cluster"]()
         there = functools.partial(facts.namespaces, __salt__["rbd_image.namespaces"], known)
         refused += image.missing_places(wanted, want, cluster, there)
         if refused:
             return converge.Plan(refusals=refused)
         trashed = [] if restore_from_trash is False else facts.trashed(__salt__["rbd_image.trashed"], known, wanted)
-        return image.plan_present(wanted, None, want, allow_shrink, restore_from_trash, trashed, cluster)
+        plan = image.plan_present(wanted, None, want, allow_shrink, restore_from_trash, trashed, cluster, encryption)
+        entry = image.restored(restore_from_trash, trashed)
+        return converge.merge([plan, _shrink(wanted, want["size"] if allow_shrink else None, encryption, known, entry and entry["facts"])])
 
     return converge.converge(name, __opts__["test"], look, _act, known, "{} is as declared.".format(name))
+
+
+def _shrink(wanted, size, encryption, known, found):
+    """Return a plan of why the image with the facts ``found`` may not shrink; nothing is known of one that a dry run only plans."""
+    if not found or not found["id"] or size is None or size >= found["size"]:
+        return converge.Plan()
+    name, image_id = str(wanted), None
+    now = __salt__["rbd_image.info"]([name], users=True)[name]
+    if now and now["id"] == found["id"]:
+        there = facts.images(lambda names, **more: {names[0]: now}, known, [wanted])[wanted]
+    else:  # in the trash, or under another name, until an earlier state or this one is carried out
+        there, image_id = found, found["id"]
+    content = __salt__["rbd_filesystem.info"](name, check=False, image_id=image_id, encryption=encryption)
+    verdict = shrink.judge(client.get(settings.load(__opts__, __pillar__)), wanted, there)
+    refused = shrink.refusals(wanted, size, content, there, known.get(("device", name), 0) is None, verdict)
+    return converge.Plan(refusals=refused, notes=owner.locked_out(verdict))
 
 
 def absent(name, trash=True, delay=None):

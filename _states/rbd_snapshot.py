@@ -36,12 +36,16 @@ def present(name, images=None, consistency="auto"):
     name
         ``pool/image@snap``, or a snapshot's name for all of ``images``.
     images
-        A list of image specs; their snapshots are made at once, with their filesystems frozen together.
+        A list of image specs; their snapshots are made at once, with their filesystems frozen together. Where some are there already,
+        the others are made, and the comment says that these are of another moment.
     consistency
         ``auto`` freezes the filesystems that this host has mounted from the images; ``filesystem`` fails where that is
         not possible; ``crash`` never freezes. The comment says which it was for each, and why one could not be frozen (somebody
         else has frozen it: only trying can tell that). A snapshot that exists is not made
         again, whatever it was.
+
+    Of many, and of what is frozen, each is made under a name that begins with ``saltrbd_begun.``, and gets its own when all are there and
+    the thaw is over. What a run that was killed leaves of such is never taken for the snapshot; it is removed when it is an hour old.
 
     More than ``rbd:max_snapshots`` snapshots (450) of an image are refused, from ``rbd:warn_snapshots`` (250) on it is told. All
     count, those in Ceph's trash for snapshots too. The kernel maps an image with at most 510.
@@ -67,7 +71,7 @@ def _present(name, images, consistency, protect):
         reasons = {}
         if snapshot.check_consistency(consistency) == "filesystem":
             reasons = _reasons([item.head for item in wanted if found[item.head]], known)
-        plan = snapshot.plan_present(wanted, found, protect, consistency, reasons)
+        plan = snapshot.plan_present(wanted, found, protect, consistency, reasons, time.time())
         return converge.merge([plan, limits.snapshots(wanted, found, settings.load(__opts__, __pillar__))])
 
     return _state(name, images, plan, "{} exists{}.".format(_what(name, images), " and is protected" if protect else ""))

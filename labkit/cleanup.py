@@ -16,6 +16,7 @@ from labkit.commands import LabError, run
 # Where saltrbd keeps the links that fstab names and the files that images are exported as; each path has the fsid in it.
 RUN = Path("/run/rbd-volumes")
 FSTAB = Path("/etc/fstab")
+BLOCKS = Path("/sys/block")
 # Where saltrbd keeps what the units map at boot, what they run, and the units.
 BOOT, PROGRAM, UNITS = Path("/etc/rbd-volumes"), Path("/usr/local/lib/rbd-volumes"), Path("/etc/systemd/system")
 
@@ -29,15 +30,15 @@ Leftovers = namedtuple("Leftovers", "mounts devices exports daemons")
 def leftovers(known):
     """Return what this host holds of the cluster with these facts, without changing anything.
 
-    ``mounts``: :class:`Mount`, the last one first; ``devices``: names such as loop0, rbd1, nbd2; ``exports``: files
-    that are images; ``daemons``: pids of qemu-storage-daemon and rbd-nbd.
+    ``mounts``: :class:`Mount`, the last one first; ``devices``: names such as dm-0, loop0, rbd1, nbd2, each before the one
+    that it lies on; ``exports``: files that are images; ``daemons``: pids of qemu-storage-daemon and rbd-nbd.
     """
     daemons = processes.find(_serves(known))
     mounts = _mounts()
     exports = {path for pid in daemons for path in _exports(processes.arguments(pid))}
     # A killed daemon leaves its file behind, mounted and dead.
     exports |= {mount.point for mount in mounts if mount.fs_type.startswith("fuse") and _is_ours(mount.point, known)}
-    devices = _loops(exports, known) + _mapped_by_kernel(known) + _mapped_by_nbd(daemons)
+    devices = _with_layers(_loops(exports, known) + _mapped_by_kernel(known) + _mapped_by_nbd(daemons))
     numbers = {_device_number(name) for name in devices}
     held = [mount for mount in mounts if mount.device in numbers]
     return Leftovers(held, devices, sorted(exports), daemons)
@@ -170,14 +171,14 @@ def _unescape(text):
 
 def _device_number(name):
     try:
-        return Path(f"/sys/block/{name}/dev").read_text().strip()
+        return (BLOCKS / name / "dev").read_text().strip()
     except OSError:
         return ""
 
 
 def _loops(exports, known):
     found = []
-    for entry in Path("/sys/block").glob("loop*/loop/backing_file"):
+    for entry in BLOCKS.glob("loop*/loop/backing_file"):
         backing = entry.read_text().rstrip("\n").removesuffix(" (deleted)")
         if backing in exports or _is_ours(backing, known):
             found.append(entry.parent.parent.name)
@@ -194,10 +195,18 @@ def _mapped_by_kernel(known):
 
 def _mapped_by_nbd(daemons):
     found = []
-    for entry in Path("/sys/block").glob("nbd*/pid"):
+    for entry in BLOCKS.glob("nbd*/pid"):
         if int(entry.read_text()) in daemons:
             found.append(entry.parent.name)
     return found
+
+
+def _with_layers(names):
+    """Put before each device what lies on it, an opened LUKS for instance."""
+    found = []
+    for name in names:
+        found += [*_with_layers(sorted(path.name for path in BLOCKS.glob(f"{name}/holders/*"))), name]
+    return list(dict.fromkeys(found))
 
 
 def _end_daemons(pids, known, patience):
@@ -214,6 +223,8 @@ def _unmount(point):
 
 def _detach(name, alive):
     device = f"/dev/{name}"
+    if name.startswith("dm-"):
+        return _attempt(["cryptsetup", "close", (BLOCKS / name / "dm/name").read_text().strip()])
     if name.startswith("loop"):
         return _attempt(["losetup", "--detach", device])
     if name.startswith("nbd"):

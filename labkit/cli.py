@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 
-from labkit import cleanup, cluster, container, demo, doctor, minion, nodes, package, prepare, testing, vm
+from labkit import cleanup, cluster, container, demo, doctor, lane, minion, nodes, package, prepare, testing, vm
 from labkit.commands import LabError, Step
 from labkit.home import Home
 
@@ -39,7 +39,7 @@ def down(home):
         print("The lab is down; it was never up here.")
         return
     problems = []
-    for each in (home, home.tests()):
+    for each in (home, home.tests(), lane.home_of(home).tests()):
         problems += vm.down(each) + nodes.down(each)
         with each.locked():
             if cluster.facts(each.cluster) or cluster.daemons(each.cluster):

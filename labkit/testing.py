@@ -4,7 +4,7 @@ import contextlib
 import subprocess
 from pathlib import Path
 
-from labkit import cleanup, cluster, lint, nodes, prepare, vm
+from labkit import cleanup, cluster, lane, lint, nodes, prepare, vm
 from labkit.commands import LabError, Step, clean_environment
 from labkit.home import REPO
 
@@ -23,12 +23,14 @@ NO_TESTS = 5
 # A part that mounts in a mount namespace of its own: a container that starts meanwhile would hold copies of mounts that come and go.
 # What is mounted outside, by systemd for instance, shows inside.
 APART, OWN_MOUNTS = "faults", ["unshare", "--mount", "--propagation", "slave"]
-# What of it is run without any choice; the kills and the forced faults take longer, and are asked for.
-APART_ALWAYS = ("test_secrets.py",)
+# What of it is run without any choice: ten kills by a new number. The forced faults take longer, and are asked for, as more kills are.
+APART_ALWAYS = ("test_kills.py", "test_secrets.py", "test_secrets_events.py")
 
 # Below Salt: the cluster, the device or the machine fails, and what answers is the core; or states whose way through Salt is that of
 # the others, on an image's life. Without a choice they run on one version; ./lab test functional --salt VERSION runs them on any.
 ONCE = (
+    "test_begun.py",
+    "test_benchmark.py",
     "test_blank.py",
     "test_docs.py",
     "test_docs_lifecycle.py",
@@ -38,18 +40,25 @@ ONCE = (
     "test_freeze.py",
     "test_lab.py",
     "test_long_snapshot_work.py",
+    "test_one_moment.py",
+    "test_quiesce.py",
     "test_rbd_clone_flattened.py",
     "test_rbd_cluster.py",
     "test_rbd_device_faults.py",
+    "test_rbd_device_fenced.py",
+    "test_rbd_encryption.py",
+    "test_rbd_encryption_killed.py",
     "test_rbd_filesystem_killed.py",
     "test_rbd_filesystem_lock.py",
     "test_rbd_image_removed.py",
     "test_rbd_image_renamed.py",
+    "test_rbd_image_shrunk.py",
     "test_rbd_image_trash.py",
     "test_rbd_namespace.py",
     "test_rbd_snapshot_retained.py",
     "test_rbd_snapshot_rolled_back.py",
     "test_rbd_snapshot_undo.py",
+    "test_second_look.py",
     "test_trashed_counted.py",
     "test_two_clients.py",
     "test_worker.py",
@@ -64,22 +73,31 @@ def main(home, words):
     if parts == ["lint"]:
         return lint.main(home)
     home.tests().make()
-    with home.tests().locked():
-        code = 0
-        for salt, folders in _runs(version, parts, rest):
-            # The last run's closing line is the last line, so an earlier failure must not be forgotten.
-            ended = _run(home, salt, folders, rest)
-            # Words of pytest's such as -k may leave nothing of one part, where all are run.
-            if ended == NO_TESTS and not parts and any(TESTS / APART in path.parents for path in folders):
-                ended = 0
-            code = ended or code
-        return code
+    runs = _runs(version, parts, rest)
+    with home.tests().locked(), contextlib.ExitStack() as stack:
+        second = None
+        if runs == _runs(None, [], []):
+            for salt in (prepare.SALT, prepare.OTHER_SALT):
+                prepare.salt_environment(home, salt)
+            second = stack.enter_context(lane.beside(home, rest))
+        codes = [_run(home, salt, folders, rest) for salt, folders in runs]
+        if second:
+            codes.append(second())
+    return _code(codes, len(runs) > 1 or parts == [lane.WORD])
+
+
+def _code(codes, several):
+    """Return the exit code of all runs: the last one's closing line is the last line, so an earlier failure must not be forgotten."""
+    # Words of pytest's such as -k may leave nothing of one run of several.
+    if several and set(codes) != {NO_TESTS}:
+        codes = [code for code in codes if code != NO_TESTS]
+    return max(codes)
 
 
 def _understand(words):
     """Split the words into a Salt version, the parts that are asked for, and what is pytest's."""
     version, parts, rest = None, [], []
-    known = ["lint", *_folders()]
+    known = ["lint", lane.WORD, *_folders()]
     words = list(words)
     while words:
         word = words.pop(0)
@@ -103,8 +121,11 @@ def _folders():
 
 
 def _runs(version, parts, rest):
-    """Return ``[(Salt version, [paths])]``; without any choice the other Salt's states come first, then everything."""
+    """Return ``[(Salt version, [paths])]``; without any choice it is the first lane's half of everything."""
     named = [word for word in rest if word.startswith("tests/") and (REPO / word.partition("::")[0]).exists()]
+    half, other = _halves()
+    if parts == [lane.WORD]:
+        return [(prepare.OTHER_SALT, _on_both()), (prepare.SALT, other)]
     if parts or named:
         # A part beside files of it says where they are, not that all of it shall run.
         narrowed = {word.split("/")[1] for word in named}
@@ -113,7 +134,13 @@ def _runs(version, parts, rest):
     default = [TESTS / part for part in ("unit", "functional", "integration") if part in _folders()]
     if version:
         return [(version, apart), (version, default)]
-    return [(prepare.OTHER_SALT, _on_both()), (prepare.SALT, apart), (prepare.SALT, default)]
+    return [(prepare.SALT, apart), (prepare.SALT, [TESTS / "unit", *half])]
+
+
+def _halves():
+    """Return the functional tests, and those of what is together (integration), as two lists of files that take about as long."""
+    paths = sorted(path for part in ("functional", "integration") for path in TESTS.glob(f"{part}/test_*.py"))
+    return paths[::2], paths[1::2]
 
 
 def _on_both():

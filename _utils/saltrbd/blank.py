@@ -11,6 +11,9 @@ while the former ones hold:
     no signature                 blkid's low-level probe
     both ends read zero          first and last MiB, read by ourselves
 
+Behind a LUKS header the same holds of what lies behind it, and the header must be one that this package wrote: its UUID stands in
+the image's mark. What was never written reads as anything there, so that the ends tell nothing.
+
 Discarded everywhere counts as blank. Written zeros do not: librbd cannot tell them from data.
 """
 
@@ -21,7 +24,7 @@ import subprocess
 import sys
 import time
 
-from saltrbd import device_find, device_users, errors, loop, owner, signature
+from saltrbd import device_find, device_users, errors, loop, luks, owner, signature, users
 from saltrbd.process import SYSTEM_PYTHON
 from saltrbd.run import KILL_WAIT, environment
 from saltrbd.size import show
@@ -47,7 +50,7 @@ def prove(ceph, mapping, content=True, exact=True):
         raise _not(mapping, "it is being migrated")
     with _Held(ceph, mapping) as held:
         if content:
-            _prove_content(ceph, mapping, held)
+            _prove_content(ceph, mapping, held, _begin(ceph, mapping, image))
 
 
 def _not(mapping, why, data=False):
@@ -72,7 +75,7 @@ def _prove_identity(ceph, mapping, image, exact):
     if mapping.read_only:
         raise _not(mapping, "it is mapped read-only")
     prove_there(mapping)
-    size, wanted = loop.size_of(mapping.device), image["size"] // 512 * 512
+    size, wanted = loop.size_of(mapping.device), (image["size"] - luks.offset_of(ceph, mapping, image["size"])) // 512 * 512
     if size > wanted or (exact and size < wanted):
         raise _not(mapping, "the device has {}, the image {}; unmap and map it again".format(show(size), show(image["size"])))
 
@@ -89,28 +92,38 @@ def _prove_unused(ceph, mapping, image):
     mine = owner.me(ceph.settings)
     if held is None or any(held.facts.get(key) != mine[key] for key in mine):
         raise _not(mapping, "it is not mapped exclusively by this host; unmap it and declare rbd_device.mapped")
-    _wait_unused(mapping, owner.PASSING, lambda: _watchers(ceph, spec, held.facts.get("address")))
+    _wait_unused(mapping, owner.PASSING, lambda: _watchers(ceph, spec, held))
     _wait_unused(mapping, PASSING, lambda: device_users.users(mapping))
 
 
-def _watchers(ceph, spec, ours):
-    users = ceph.call("image_users", spec)
-    return ["it is in use by {address} (client.{client})".format(**item) for item in users["watchers"] if item["address"] != ours]
+def _watchers(ceph, spec, held):
+    found = users.named(ceph.call("image_users", spec), ceph.settings.host, held)["watchers"]
+    return ["it is in use by " + users.words(item) for item in found if item["address"] != held.facts.get("address")]
 
 
 def _wait_unused(mapping, limit, ask):
     until = time.monotonic() + limit
     while True:
-        users = ask()
-        if not users:
+        using = ask()
+        if not using:
             return
         if time.monotonic() > until:
-            raise _not(mapping, " and ".join(users))
+            raise _not(mapping, " and ".join(using))
         time.sleep(0.2)
 
 
-def _prove_content(ceph, mapping, held):
-    facts = ceph.call("image_blank", mapping.spec)
+def _begin(ceph, mapping, image):
+    """Return the byte of the image at which its content begins: behind the LUKS header that this package wrote."""
+    if not mapping.encryption:
+        return 0
+    header = luks.read(ceph, mapping.spec, image["size"])
+    if not luks.is_ours(header, luks.mark_of(image)):
+        raise _not(mapping, luks.FOREIGN)
+    return header.offset
+
+
+def _prove_content(ceph, mapping, held, start):
+    facts = ceph.call("image_blank", mapping.spec, start=start)
     if facts["parent"] or facts["migrating"]:
         raise _not(mapping, "it is a clone, or being migrated")
     found = signature.probe(mapping.device, ceph.settings.timeout)
@@ -118,7 +131,7 @@ def _prove_content(ceph, mapping, held):
         raise _not(mapping, data_at(facts["first_used"], mapping.device, found=found), data=True)
     if found:
         raise _not(mapping, "it carries {}".format(found.text), data=True)
-    used = held.ask("used")
+    used = [] if mapping.encryption else held.ask("used")
     if used:
         raise _not(mapping, "it does not read zero at byte {}".format(used[0]))
 

@@ -9,7 +9,7 @@ from saltrbd.mapping import keep
 
 FOLDER = "/usr/local/lib/rbd-volumes"
 TEMPLATE = "/etc/systemd/system/rbd-volume@.service"
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+PACKAGE = os.path.dirname(os.path.abspath(__file__))
 _SCRIPT = """\
 # What the units rbd-volume@ run. The state rbd_device.mapped writes this folder anew where it was changed.
 import sys
@@ -61,10 +61,10 @@ def _quoted(word):
 def is_right(records):
     """True where template and copy are those of this package."""
     texts = _read(TEMPLATE) == template(records) and _read(os.path.join(FOLDER, "rbd-volume.py")) == _SCRIPT
-    return texts and _files(os.path.join(FOLDER, "saltrbd")) == _files(_PACKAGE)
+    return texts and files(os.path.join(FOLDER, "saltrbd")) == files(PACKAGE)
 
 
-def _files(top):
+def files(top):
     """Return {relative path: content} of the Python files below a folder; Salt gives what it syncs a new time without any change."""
     found = {}
     for folder, _, names in os.walk(top):
@@ -80,17 +80,21 @@ def write(records):
     """Write template and copy anew."""
     fresh = "{}.{}".format(FOLDER, os.getpid())
     shutil.rmtree(fresh, ignore_errors=True)
-    ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
-    shutil.copytree(_PACKAGE, os.path.join(fresh, "saltrbd"), ignore=ignore)
-    for folder, _, names in os.walk(fresh):
-        os.chmod(folder, 0o755)  # noqa: S103 -- as every folder of programs; nothing secret is in it
-        for name in names:
-            os.chmod(os.path.join(folder, name), 0o644)
+    copy(fresh)
     keep(os.path.join(fresh, "rbd-volume.py"), _SCRIPT)
     shutil.rmtree(FOLDER, ignore_errors=True)
     os.replace(fresh, FOLDER)
     keep(TEMPLATE, template(records))
     os.chmod(TEMPLATE, 0o644)
+
+
+def copy(folder):
+    """Put a copy of this package into a new folder, for everybody to read."""
+    shutil.copytree(PACKAGE, os.path.join(folder, "saltrbd"), ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    for path, _, names in os.walk(folder):
+        os.chmod(path, 0o755)  # noqa: S103 -- as every folder of programs; nothing secret is in it
+        for name in names:
+            os.chmod(os.path.join(path, name), 0o644)
 
 
 def remove():

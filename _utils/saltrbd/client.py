@@ -296,12 +296,16 @@ class Client:
             return Outcome(answer["ok"], None)
         told = answer["error"]
         error = errors.by_name(told["name"])(
-            "{} failed: {}.{}".format(_what(flight, True), told["message"].rstrip("."), self._hint(told["name"], flight.args))
+            "{} failed: {}.{}".format(_what(flight, True), told["message"].rstrip("."), self._hint(told["name"], flight.args, flight.op))
         )
         error.facts = told["facts"]
         return Outcome(None, error)
 
-    def _hint(self, name, args):
+    def _hint(self, name, args, op=""):
+        if name == "PermissionDenied" and op == "blocklist_remove":
+            return " Mon 'profile rbd' is not enough: give client.{} mon 'profile rbd, allow command \"osd blocklist\"'.".format(
+                self.settings.user
+            )
         if name == "PermissionDenied":
             pools = [args.get("pool"), args.get("data_pool"), (args.get("parent") or {}).get("pool")]
             grants = ["profile rbd pool=" + pool for pool in dict.fromkeys(pools) if pool] or ["profile rbd"]

@@ -9,27 +9,29 @@ import time
 import uuid
 from collections import namedtuple
 
-from saltrbd import boot, device_users, errors, hostlock, kernel, owner
+from saltrbd import boot, device_users, encryption, errors, hostlock, kernel, luks, owner, users
 from saltrbd.device_find import DRIVERS, facts_of, find, mapped, mapped_list, snapshot_id
 from saltrbd.device_plan import desired, left_lock, look, obstacles, used
 from saltrbd.loop import size_of
 from saltrbd.mapping import Mapping, clear_begun, ensure_link, link_path, remove_link
+from saltrbd.settings import monitors_for_people
 
 __all__ = ["Mapping", "ensure_link", "link_path", "map_image", "mapped", "mapped_list", "refresh", "size_of", "unmap"]
 
 # What a driver's ``attach`` gets.
-Wanted = namedtuple("Wanted", "ceph spec fsid image_id snapshot_id features read_only exclusive options")
+Wanted = namedtuple("Wanted", "ceph spec fsid image_id snapshot_id features read_only exclusive options key", defaults=(None,))
 
 
-def map_image(ceph, spec, driver=None, read_only=False, exclusive=True, options=None, persist=None, guard=None):
+def map_image(ceph, spec, driver=None, read_only=False, exclusive=True, options=None, persist=None, guard=None, key=None):
     """Map an image or snapshot and return its :class:`Mapping`; one that is mapped as wanted stays as it is.
 
     ``driver`` auto, krbd, nbd or fuse (None: ``rbd:driver``). A writable mapping is ``exclusive``: no other host can map the image
     meanwhile; with False several can, which destroys every filesystem but a cluster filesystem. ``persist`` True maps it at boot too,
-    False does not any more, None leaves that as it is. ``guard(device_plan.Current)`` may raise before anything is done. Raises the
+    False does not any more, None leaves that as it is. ``key`` (``luks.Key``) opens its LUKS header: the device shows what lies behind.
+    ``guard(device_plan.Current)`` may raise before anything is done. Raises the
     errors of :func:`obstacles`, and :class:`Busy` when another host was quicker.
     """
-    want = desired(ceph.settings, spec, driver, read_only, exclusive, options, persist)
+    want = desired(ceph.settings, spec, driver, read_only, exclusive, options, persist, key)
     image = ceph.call("image_info", spec.head)
     with hostlock.hold(ceph, image["id"]):
         current = _current(ceph, spec, want, image)
@@ -77,7 +79,9 @@ def _attach(ceph, spec, want, current):
     image, module, cookie = current.image, DRIVERS[current.driver], uuid.uuid4().hex
     clear_begun()
     hold = want.exclusive and not want.read_only
-    wanted = Wanted(*(ceph, spec, ceph.fsid, image["id"], snapshot_id(image, spec), image["features"]), want.read_only, hold, want.options)
+    wanted = Wanted(
+        *(ceph, spec, ceph.fsid, image["id"], snapshot_id(image, spec), image["features"]), want.read_only, hold, want.options, want.key
+    )
     if hold:
         owner.take(ceph, spec, image["id"], current.verdict, cookie, current.driver)
     try:
@@ -89,8 +93,13 @@ def _attach(ceph, spec, want, current):
         ensure_link(mapping)
     except BaseException as error:
         _undo(ceph, wanted, module, cookie, hold)
+        if wanted.key and isinstance(error, errors.CommandFailed):
+            encryption.opens(ceph, spec, wanted.key)  # raises where it was the passphrase: each tool says that in words of its own
         if isinstance(error, _NotAlone):
             raise errors.Busy(_others(ceph, spec))
+        if isinstance(error, errors.CommandTimeout):
+            words = "{} could not be mapped. {} Look whether the monitors run, and whether this host reaches them ({})."
+            raise errors.CommandTimeout(words.format(spec, error, monitors_for_people(ceph.settings)))
         raise
     return mapping
 
@@ -111,9 +120,9 @@ def _only_watcher(ceph, spec):
 
 
 def _others(ceph, spec):
-    watchers = ceph.call("image_users", spec.head)["watchers"]
+    watchers = users.named(ceph.call("image_users", spec.head), ceph.settings.host)["watchers"]
     return "{} came into use by {} while this host mapped it; it is unmapped here again.".format(
-        spec, ", ".join("{address} (client.{client})".format(**watcher) for watcher in watchers) or "another client"
+        spec, ", ".join(map(users.words, watchers)) or "another client"
     )
 
 
@@ -141,9 +150,9 @@ def unmap(ceph, spec, keep_boot=False):
     with hostlock.hold(ceph, image_id or str(spec).replace("/", "%")):
         mapping = find(ceph, spec, image, wait=False)
         if mapping:
-            users = device_users.users(mapping)
-            if users:
-                raise used(mapping, users)
+            using = device_users.users(mapping)
+            if using:
+                raise used(mapping, using)
             DRIVERS[mapping.driver].detach(mapping, ceph.settings.timeout)
             remove_link(mapping)
         unit = None if keep_boot else boot.unit_of(ceph.fsid, spec)
@@ -160,4 +169,4 @@ def unmap(ceph, spec, keep_boot=False):
 def refresh(ceph, mapping):
     """Let the device of a mapping have the image's size of now, after the image has grown."""
     size = ceph.call("image_info", mapping.spec.head)["size"]
-    DRIVERS[mapping.driver].refresh(mapping, size, ceph.settings.timeout)
+    DRIVERS[mapping.driver].refresh(mapping, size, ceph.settings.timeout, luks.offset_of(ceph, mapping, size))

@@ -35,8 +35,12 @@ def mapped(ceph, spec, wait=True):
 
 def is_there(mapping):
     """Tell whether the device of a mapping still serves that image, from the kernel and the daemons as they are now."""
-    identity = (mapping.device, mapping.fsid, mapping.image_id, mapping.snapshot_id, mapping.read_only)
-    return any((now.device, now.fsid, now.image_id, now.snapshot_id, now.read_only) == identity and not now.fault for now in on_host())
+    return any(_identity(now) == _identity(mapping) and not now.fault for now in on_host())
+
+
+def _identity(mapping):
+    """What is opened otherwise is not the same: a write at byte 0 of an image as it is stored would be over its LUKS header."""
+    return (mapping.device, mapping.fsid, mapping.image_id, mapping.snapshot_id, mapping.read_only, mapping.encryption)
 
 
 def stale(mapping):

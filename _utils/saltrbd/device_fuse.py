@@ -13,7 +13,7 @@ import signal
 import time
 import uuid
 
-from saltrbd import boot, errors, launch, loop, proc, qmp
+from saltrbd import boot, errors, launch, loop, proc, qmp, secret
 from saltrbd.mapping import RUN, Mapping, keep, link_path
 from saltrbd.run import run, which
 from saltrbd.settings import conf_file, mon_host
@@ -24,6 +24,8 @@ FOLDERS = os.path.join(RUN, ".fuse")
 PROGRAM = "qemu-storage-daemon"
 # Options of qemu's block layer that a declaration may set, with their values.
 OPTIONS = {"discard": ("unmap", "ignore"), "detect-zeroes": ("on", "off", "unmap")}
+# What qemu's rbd driver calls the formats of LUKS: RbdImageEncryptionFormat in its QMP reference.
+_FORMATS = {"luks": "luks1", "luks2": "luks2"}
 
 
 def lacking():
@@ -94,7 +96,8 @@ def _dead(folder):
 def _mapping(folder, blockdev, device, pid, fault):
     fsid, image_id, snapshot_id, _ = os.path.basename(folder).split(".")
     spec = Spec(blockdev["pool"], blockdev.get("namespace", ""), blockdev["image"], blockdev.get("snapshot", ""))
-    return Mapping(spec, device, NAME, bool(blockdev["read-only"]), pid, fsid, image_id, int(snapshot_id) or None, fault)
+    kind = _FORMATS.get(blockdev.get("encrypt", {}).get("format"), "")
+    return Mapping(spec, device, NAME, bool(blockdev["read-only"]), pid, fsid, image_id, int(snapshot_id) or None, fault, kind)
 
 
 def _begin(wanted):
@@ -123,6 +126,8 @@ def attach(wanted):
     for key, value in (("namespace", spec.namespace), ("snapshot", spec.snapshot)):
         if value:
             blockdev[key] = value
+    if wanted.key:
+        blockdev["encrypt"] = {"format": {kind: name for name, kind in _FORMATS.items()}[wanted.key.format], "key-secret": "passphrase"}
     os.makedirs(FOLDERS, mode=0o700, exist_ok=True)
     for begun in _folders_of(wanted):
         shutil.rmtree(begun, ignore_errors=True)  # of an attempt that never got a daemon
@@ -132,7 +137,13 @@ def attach(wanted):
         keep(os.path.join(folder, "mapping.json"), json.dumps(blockdev))
         keep(_export(folder), "")
         unit, before = "rbd-volume-" + os.path.basename(folder), boot.unit(link_path(wanted.fsid, spec))
-        launch.start(_argv(folder, blockdev), unit, "RBD volume {}".format(spec), limit, before)
+        if wanted.key:
+            with secret.handed(wanted.key.passphrase) as path:
+                # Making the key of a passphrase takes seconds, and far more on a busy host.
+                slow = max(limit, wanted.ceph.settings.progress_timeout)
+                launch.start(_argv(folder, blockdev, path), unit, "RBD volume {}".format(spec), slow, before)
+        else:
+            launch.start(_argv(folder, blockdev), unit, "RBD volume {}".format(spec), limit, before)
         pid = _pid(folder)
         launch.leave_control_group(pid)
         device = loop.attach(_export(folder), wanted.read_only, limit)
@@ -155,10 +166,12 @@ def check(options):
             )
 
 
-def _argv(folder, blockdev):
+def _argv(folder, blockdev, passphrase=None):
+    """``passphrase``: the path out of which it comes."""
+    words = ["--object", "secret,id=passphrase,file={}".format(passphrase)] if passphrase else []
     export = {"type": "fuse", "id": "export", "node-name": "image", "mountpoint": _export(folder), "writable": not blockdev["read-only"]}
     return [
-        *[PROGRAM, "--blockdev", json.dumps(blockdev), "--export", json.dumps(export)],
+        *[PROGRAM, *words, "--blockdev", json.dumps(blockdev), "--export", json.dumps(export)],
         *["--chardev", "socket,id=control,path={},server=on,wait=off".format(_socket(folder))],
         *["--monitor", "chardev=control,mode=control", "--pidfile", os.path.join(folder, "pid"), "--daemonize"],
     ]
@@ -263,17 +276,18 @@ def _unmount(path, limit):
         run(["umount", "--lazy", path], limit)
 
 
-def refresh(mapping, size, limit):
-    """Let the device have the image's new ``size`` in bytes; only growth is passed on.
+def refresh(mapping, size, limit, offset=0):
+    """Let the device have the image's new ``size`` in bytes, without the ``offset`` bytes of a LUKS header; only growth is passed on.
 
     Read-only daemons cannot be told; they are mapped again.
     """
-    if loop.size_of(mapping.device) >= size // 512 * 512:
+    if loop.size_of(mapping.device) >= (size - offset) // 512 * 512:
         return
     if mapping.read_only:
         raise errors.NotSupported(
             "{} is mapped read-only by fuse, which does not see that it grew; unmap and map it again.".format(mapping.spec)
         )
+    # The image has that size already: qemu-storage-daemon only looks at it again. librbd counts the header in (seen in 16.2).
     for folder in _folders_of(mapping):
         qmp.ask(_socket(folder), "block_resize", limit, **{"node-name": "image", "size": size})
-    loop.resize(mapping.device, size, limit)
+    loop.resize(mapping.device, size - offset, limit)

@@ -9,7 +9,7 @@ import json
 import os
 import time
 
-from saltrbd import boot, device_users, errors, kernel, launch, proc
+from saltrbd import boot, device_users, errors, kernel, launch, proc, quiesce_program, secret
 from saltrbd.loop import size_of
 from saltrbd.mapping import RUN, Mapping, keep, link_path
 from saltrbd.run import run, which
@@ -20,6 +20,8 @@ NAME = "nbd"
 SYSFS = "/sys/module/nbd"
 MARK = "SALT_RBD_IMAGE"
 RECORDS = os.path.join(RUN, ".nbd")
+# What of the settings the quiesce hook needs.
+_HOOK_KEYS = ("freeze_timeout", "timeout", "conf", "keyring")
 _OURS = (
     "device",
     "read-only",
@@ -41,6 +43,9 @@ _OURS = (
     "image",
     "user",
     "client-mount-timeout",
+    "encryption-format",
+    "encryption-passphrase-file",
+    "quiesce-hook",
 )
 
 
@@ -61,7 +66,21 @@ def _living():
     if not glob.glob("/sys/block/nbd*/pid") or which("rbd-nbd") is None:
         return []  # those of another program, or of the host outside a container
     found = run(["rbd-nbd", "list-mapped", "--format", "json"], 30).out
-    return [mapping_of(entry, proc.environ_of(entry["id"])) for entry in json.loads(found or "[]")]
+    return [_served(entry, proc.argv_of(int(entry["id"]))) for entry in json.loads(found or "[]")]
+
+
+def _served(entry, argv):
+    mapping = mapping_of(entry, proc.environ_of(entry["id"]))
+    hook = None if mapping.read_only else argument_of(argv, "--quiesce-hook") if "--quiesce" in argv else ""
+    return mapping._replace(encryption=argument_of(argv, "--encryption-format"), quiesce=hook)
+
+
+def argument_of(argv, option):
+    """Return the value of an option in a command line of rbd-nbd, empty for none; pure."""
+    for word, value in zip(argv, argv[1:]):
+        if word == option:
+            return value
+    return ""
 
 
 def mapping_of(entry, environ):
@@ -98,7 +117,8 @@ def recorded(name, kept):
     """Return the :class:`Mapping` of a record, named FSID.IMAGE_ID.SNAPSHOT_ID, whose rbd-nbd is dead."""
     fsid, image_id, snapshot_id = name.split(".")
     fault = "its rbd-nbd (pid {}) is dead".format(kept["pid"])
-    return Mapping(Spec(*kept["spec"]), kept["device"], NAME, kept["read_only"], None, fsid, image_id, int(snapshot_id) or None, fault)
+    ids = (fsid, image_id, int(snapshot_id) or None, fault, kept.get("encryption", ""))
+    return Mapping(Spec(*kept["spec"]), kept["device"], NAME, kept["read_only"], None, *ids)
 
 
 def _record(mapping):
@@ -120,9 +140,19 @@ def attach(wanted):
     settings = wanted.ceph.settings
     argv = ["rbd-nbd", "map", str(wanted.spec)] + _words(wanted.options) + ["--read-only"] * wanted.read_only
     argv += ["--exclusive"] * (wanted.exclusive and "exclusive-lock" in wanted.features)
+    argv += _hook(wanted)
+    env = {MARK: mark, quiesce_program.ENV: json.dumps({key: getattr(settings, key) for key in _HOOK_KEYS})}
     os.makedirs(RUN, mode=0o700, exist_ok=True)
     what, before = "RBD volume {}".format(wanted.spec), boot.unit(link_path(wanted.fsid, wanted.spec))
-    launch.start(argv + command_args(settings), "rbd-volume-" + mark, what, settings.timeout, before, env={MARK: mark})
+    service = ("rbd-volume-" + mark, what)
+    if wanted.key:
+        with secret.handed(wanted.key.passphrase) as path:
+            argv += ["--encryption-format", wanted.key.format, "--encryption-passphrase-file", path]
+            # Making the key of a passphrase takes seconds, and far more on a busy host.
+            slow = max(settings.timeout, settings.progress_timeout)
+            launch.start(argv + command_args(settings), *service, slow, before, env=env)
+    else:
+        launch.start(argv + command_args(settings), *service, settings.timeout, before, env=env)
     for mapping in _living():
         if (mapping.fsid, mapping.image_id, mapping.snapshot_id) == (wanted.fsid, wanted.image_id, wanted.snapshot_id):
             launch.leave_control_group(mapping.pid)
@@ -134,14 +164,30 @@ def attach(wanted):
 
 def check(options):
     """Raise :class:`InvalidArgument` for an option that the driver does not take."""
-    for key, _ in options:
+    for key, value in options:
+        if key == "quiesce" and value not in (None, "off"):
+            raise errors.InvalidArgument("The option quiesce of the driver nbd is True or False, not {}.".format(value))
         if key.replace("_", "-") in _OURS:
             raise errors.InvalidArgument("The option {} of rbd-nbd is set by an argument of its own, or by the pillar.".format(key))
+
+
+def _hook(wanted):
+    """Return the words by which rbd-nbd runs our hook before and after a snapshot; Ceph 16 is the first that has it."""
+    if wanted.read_only or not wants_hook(wanted.options) or "--quiesce-hook" not in run(["rbd-nbd", "--help"], 30, ok=None).out:
+        return []
+    return ["--quiesce", "--quiesce-hook", quiesce_program.hook()]
+
+
+def wants_hook(options):
+    """False where the options say ``quiesce: False``; pure."""
+    return ("quiesce", "off") not in options
 
 
 def _words(options):
     words = []
     for key, value in options:
+        if key == "quiesce":
+            continue  # see wants_hook
         words += ["--" + key] + ([] if value is None else [value])
     return words
 
@@ -164,7 +210,7 @@ def detach(mapping, limit):
 
 
 def _remember(mapping):
-    kept = {key: getattr(mapping, key) for key in ("spec", "device", "read_only", "pid")}
+    kept = {key: getattr(mapping, key) for key in ("spec", "device", "read_only", "pid", "encryption")}
     os.makedirs(RECORDS, mode=0o700, exist_ok=True)
     keep(_record(mapping), json.dumps(dict(kept, start=proc.start_of(mapping.pid))))
 
@@ -176,10 +222,10 @@ def _forget(mapping):
         pass  # it was mapped by hand
 
 
-def refresh(mapping, size, limit):
-    """rbd-nbd hears of a new size by itself; wait until the device has it."""
+def refresh(mapping, size, limit, offset=0):
+    """rbd-nbd hears of a new size by itself; wait until the device has it, without the ``offset`` bytes of a LUKS header."""
     until = time.monotonic() + limit
-    while size_of(mapping.device) < size // 512 * 512:
+    while size_of(mapping.device) < (size - offset) // 512 * 512:
         if time.monotonic() > until:
-            raise errors.NotConverged("{} has {} bytes, not the image's {}.".format(mapping.device, size_of(mapping.device), size))
+            raise errors.NotConverged("{} has {} bytes, not the image's {}.".format(mapping.device, size_of(mapping.device), size - offset))
         time.sleep(0.1)

@@ -3,7 +3,7 @@
 import re
 from collections import namedtuple
 
-from saltrbd import boot, device_fuse, device_nbd, device_users, errors, kernel, owner
+from saltrbd import boot, device_fuse, device_krbd, device_nbd, device_users, dmcrypt, errors, fence, kernel, luks, owner, unlock
 from saltrbd.converge import Plan, change
 from saltrbd.device_find import DRIVERS, choose_driver, facts_of, find, on_host, snapshot_id, stale
 from saltrbd.errors import quoted
@@ -14,26 +14,31 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]*")
 # Longer than any option of a driver.
 _LONGEST = 256
 
+_UNHOOKED = "{} was mapped without Ceph's quiesce hook: snapshots that others make of it are crash-consistent, until it is mapped anew."
 # What earlier states of a dry run planned: what all units for the boot run is written anew.
 PROGRAM = ("boot", "program")
 # ``persist``: True, False, or None where the boot is left as it is.
-Desired = namedtuple("Desired", "driver read_only exclusive options persist", defaults=(None,))
+# ``key``: luks.Key where the LUKS header of the image is to be opened.
+Desired = namedtuple("Desired", "driver read_only exclusive options persist key", defaults=(None, None))
 
 
 class Current(
     namedtuple(
-        "Current", "image mapping verdict driver lacking users mend parents boot unit", defaults=(None,) * 4 + ((),) * 3 + (None,) * 2
+        "Current",
+        "image mapping verdict driver lacking users mend parents boot unit unlock",
+        defaults=(None,) * 4 + ((),) * 3 + (None,) * 3,
     )
 ):
     """What is there: the image's facts (None: no image), its mapping, the owner.Verdict on a writable one (None where nothing
     is to be held), the driver that would be taken or what all that may be taken lack, who uses a faulty device, and what of a
     good mapping is to be mended ("link", "lock"), [(spec, features)] of the parents that the kernel would open too, the change that
-    the boot needs and the unit that maps it at boot then (see :func:`look_boot`)."""
+    the boot needs and the unit that maps it at boot then (see :func:`look_boot`), the error that opening its LUKS header would meet
+    (see ``unlock.look``)."""
 
     __slots__ = ()
 
 
-def desired(settings, spec, driver=None, read_only=False, exclusive=True, options=None, persist=None):
+def desired(settings, spec, driver=None, read_only=False, exclusive=True, options=None, persist=None, key=None):
     """Return the checked :class:`Desired`; raises :class:`InvalidArgument`. A snapshot is always read-only."""
     driver = driver or settings.driver
     if not isinstance(driver, str) or driver not in ("auto",) + tuple(DRIVERS):
@@ -43,12 +48,14 @@ def desired(settings, spec, driver=None, read_only=False, exclusive=True, option
             raise errors.InvalidArgument("{} must be True or False, not {}.".format(name, quoted(value)))
     if persist not in (None, True, False):
         raise errors.InvalidArgument("persist must be True or False, not {}.".format(quoted(persist)))
+    if key and persist:
+        raise errors.InvalidArgument("{} is encrypted, and its passphrase is not kept on this node: declare persist: False.".format(spec))
     chosen = _options(options)
     if chosen and driver == "auto":
         raise errors.InvalidArgument("Options belong to one driver; name it: driver: krbd, nbd or fuse.")
     if chosen:
         DRIVERS[driver].check(chosen)
-    return Desired(driver, read_only or bool(spec.snapshot), exclusive, chosen, persist)
+    return Desired(driver, read_only or bool(spec.snapshot), exclusive, chosen, persist, key)
 
 
 def _options(options):
@@ -87,7 +94,8 @@ def look(ceph, spec, want, image, known=(), wait=True):
     """Return the :class:`Current` of ``spec`` for a mapping as wanted.
 
     ``image`` are the image's facts, None where there is no image; one that a dry run only plans has no id. ``known`` is what
-    earlier states of a dry run planned.
+    earlier states of a dry run planned. ``wait`` False: the caller holds the host's lock and maps the image next,
+    which tries its passphrase.
     """
     current = Current(image)
     if image is None:
@@ -96,7 +104,7 @@ def look(ceph, spec, want, image, known=(), wait=True):
     current = current._replace(boot=needed, unit=unit)
     if image.get("id"):
         mapping = find(ceph, spec, image, wait)
-        verdict = _verdict(ceph, spec, want, image, _served(mapping, image))
+        verdict = _verdict(ceph, spec, want, image, _served(mapping, image), known)
         current = current._replace(
             mapping=mapping,
             verdict=verdict,
@@ -105,12 +113,21 @@ def look(ceph, spec, want, image, known=(), wait=True):
         )
     if ("device", str(spec)) in known:
         planned = known[("device", str(spec))]
-        mapping = Mapping(spec, None, planned["driver"], planned["read_only"], None) if planned else None
+        mapping = _planned(spec, planned) if planned else None
         current = current._replace(mapping=mapping, mend=())
     if current.mapping and not current.mapping.fault:
         return current
     driver, lacking = choose_driver(want.driver)
+    if want.key:
+        lacking = lacking or (dmcrypt.lacking() if driver == "krbd" else None)
+        current = current._replace(unlock=unlock.look(ceph, spec, want.key, image, known, tries=wait))
     return current._replace(driver=driver, lacking=lacking, parents=_parents(ceph, image, known) if driver == "krbd" else ())
+
+
+def _planned(spec, facts):
+    """Return the :class:`Mapping` that an earlier state of a dry run would make."""
+    kind = (facts.get("encryption") or {}).get("format", "")
+    return Mapping(spec, None, facts["driver"], facts["read_only"], None, encryption=kind)
 
 
 def look_boot(ceph, spec, want, image, known=()):
@@ -154,7 +171,7 @@ def _served(mapping, image):
         return ""
     if not recoverable(mapping, image):
         return "device"
-    return "daemon" if mapping.pid else ""
+    return "daemon" if mapping.pid or mapping.driver == device_krbd.NAME else ""
 
 
 def _mend(mapping, verdict):
@@ -163,12 +180,12 @@ def _mend(mapping, verdict):
     return (() if link_is_right(mapping) else ("link",)) + (("lock",) if unnoted else ())
 
 
-def _verdict(ceph, spec, want, image, served):
+def _verdict(ceph, spec, want, image, served, known=()):
     if want.read_only:
         return None
     if want.exclusive:
-        return owner.look(ceph, spec, image["id"], served)
-    held = owner.holder(ceph, spec, image["id"])
+        return owner.look(ceph, spec, image["id"], served, lambda watchers: fence.living(watchers, known), fence.is_released(spec, known))
+    held = None if fence.is_released(spec, known) else owner.holder(ceph, spec, image["id"])
     if held and served:
         return owner.Verdict("{} is mapped exclusively, not with exclusive: False as declared; unmap it first.".format(spec))
     if held:
@@ -181,7 +198,10 @@ def _verdict(ceph, spec, want, image, served):
 
 
 def recoverable(mapping, image):
-    """A daemon of ours that died, or got no device: what is left of it is cleared away and the image mapped again."""
+    """A daemon of ours that died, or got no device, or krbd without its LUKS header opened: what is left of it is cleared away and the
+    image mapped again."""
+    if mapping.driver == device_krbd.NAME:
+        return mapping.fault == device_krbd.UNOPENED and mapping.image_id == image["id"]
     broken = mapping.pid is None or mapping.device is None
     return bool(mapping.fault) and mapping.driver in (device_fuse.NAME, device_nbd.NAME) and broken and mapping.image_id == image["id"]
 
@@ -211,7 +231,7 @@ def obstacles(spec, current, want, supported):
     if current.driver == "krbd":
         refusal = kernel.features_refusal(spec, image["features"], supported)
         refusal = refusal or kernel.parents_refusal(spec, current.parents, supported)
-    return ([errors.NotSupported(refusal)] if refusal else []) + found
+    return ([errors.NotSupported(refusal)] if refusal else []) + ([current.unlock] if current.unlock else []) + found
 
 
 def _differences(spec, mapping, want):
@@ -221,6 +241,11 @@ def _differences(spec, mapping, want):
     if mapping.read_only != want.read_only:
         words = {True: "read-only", False: "writable"}
         wrong.append("{}, not {}".format(words[mapping.read_only], words[want.read_only]))
+    opened, declared = mapping.encryption, want.key.format if want.key else ""
+    if opened != declared:
+        wrong.append(
+            "{}, not {}".format(*("behind its {} header".format(kind) if kind else "as it is stored" for kind in (opened, declared)))
+        )
     if not wrong:
         return []
     return [errors.Refused("{} is mapped {} as declared; unmap it first.".format(spec, " and ".join(wrong)))]
@@ -233,23 +258,19 @@ def plan(spec, current, want, supported):
         return Plan(refusals=refusals)
     mapping = current.mapping
     good = mapping and not mapping.fault
+    unhooked = good and mapping.quiesce == "" and device_nbd.wants_hook(want.options)
+    notes = [_UNHOOKED.format(spec)] if unhooked else []
     if good and not current.mend and not current.boot:
-        return Plan()
+        return Plan(notes=notes)
     driver = mapping.driver if good else current.driver
-    new = _words(driver, want.read_only)
+    new = _words(driver, want.read_only, want.key.format if want.key else "")
     changes = {"device": change(None if mapping is None else "{}, but {}".format(new, mapping.fault), new)}
     if good:
         mended = {"link": change(None, link_path(mapping.fsid, spec)), "lock": change("without the writer's address", "complete")}
         changes = {field: mended[field] for field in current.mend}
     if current.boot:
         changes["at_boot"] = current.boot
-    notes = []
-    if current.verdict and current.verdict.blocklist:
-        notes.append(
-            "The daemon at {} of the host {}, which is gone, is locked out of the cluster.".format(
-                current.verdict.blocklist, current.verdict.holder.facts["host"]
-            )
-        )
+    notes += owner.locked_out(current.verdict)
     arguments = {
         "name": str(spec),
         "driver": want.driver,
@@ -258,14 +279,18 @@ def plan(spec, current, want, supported):
         "options": dict(want.options) or None,
         "persist": want.persist,
     }
-    planned = {("device", str(spec)): {"driver": driver, "read_only": want.read_only, "at_boot": current.unit}}
+    planned = {"driver": driver, "read_only": want.read_only, "at_boot": current.unit}
+    if want.key:
+        arguments["encryption"] = planned["encryption"] = luks.reference(want.key)
+    planned = {("device", str(spec)): planned}
     if current.boot and current.unit:
         planned[PROGRAM] = {}
     return Plan([("rbd_device.map", arguments)], {str(spec): changes}, (), planned, notes)
 
 
-def _words(driver, read_only):
-    return "mapped {}by {}".format("read-only " if read_only else "", driver)
+def _words(driver, read_only, encryption=""):
+    words = "mapped {}by {}".format("read-only " if read_only else "", driver)
+    return words + (" behind its {} header".format(encryption) if encryption else "")
 
 
 def look_unmapped(ceph, spec, known=()):
@@ -280,7 +305,7 @@ def look_unmapped(ceph, spec, known=()):
         planned = known[key]
         if planned is None:
             return None, mounted, None, None
-        return Mapping(spec, None, planned["driver"], planned["read_only"], None), mounted, None, planned["at_boot"]
+        return _planned(spec, planned), mounted, None, planned["at_boot"]
     at_boot = boot.unit_of(ceph.fsid, spec)
     image = facts_of(ceph.batch([("image_info", spec.head.where())])[0])
     mapping = find(ceph, spec, image)
@@ -296,7 +321,7 @@ def plan_unmapped(spec, mapping, users, left, at_boot=None):
         return Plan(refusals=[str(used(mapping, users))])
     fields = {}
     if mapping:
-        fields["device"] = change(_words(mapping.driver, mapping.read_only), None)
+        fields["device"] = change(_words(mapping.driver, mapping.read_only, mapping.encryption), None)
     elif left:
         fields["lock"] = change("held by this host", None)
     if at_boot:

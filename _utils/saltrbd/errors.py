@@ -167,16 +167,21 @@ class NotBlank(RbdError):
     data = False
 
 
+class WrongPassphrase(RbdError):
+    """The passphrase in the pillar does not open the image's LUKS header."""
+
+
 class FilesystemDamaged(RbdError):
     """The read-only check of a filesystem does not pass."""
 
 
 class FreezeFailed(RbdError):
-    """The filesystem could not be frozen, or somebody else froze it. ``blocked``: {image: why} of those that stood in the way."""
+    """The filesystem could not be frozen, or somebody else froze it. ``blocked``: {image: why} of those that stood in the way, ``busy``
+    those of them that are frozen already."""
 
-    def __init__(self, message="", blocked=None):
+    def __init__(self, message="", blocked=None, busy=()):
         super().__init__(message)
-        self.blocked = dict(blocked or {})
+        self.blocked, self.busy = dict(blocked or {}), frozenset(busy)
 
 
 def by_name(name):

@@ -3,7 +3,7 @@
 import os
 from collections import namedtuple
 
-from saltrbd import clone, features, image, purge, size, snapshot
+from saltrbd import clone, features, image, luks, purge, size, snapshot
 from saltrbd import spec as specs
 from saltrbd.errors import CommandFailed, ImageNotFound, InvalidArgument, PermissionDenied, PoolNotFound, RbdError, Refused, quoted
 from saltrbd.spec import Spec
@@ -97,6 +97,8 @@ def _entry(told, spec, facts, others):
         entry["snapshots"] = snapshots
     if facts.get("group"):
         told.append("{} is in the group {} of images, of which the pillar says nothing.".format(spec, facts["group"]))
+    if luks.MARK in facts["metadata"]:  # a clone has its parent's header, and its metadata
+        told.append("{} is encrypted; declare encryption: with its passphrase, which nothing here can tell.".format(spec))
     for name, words in (("migrating", "is being migrated"), ("non-primary", "is the copy of a mirrored image")):
         if name in facts["features"]:
             told.append("{} {}, of which the pillar says nothing.".format(spec, words))

@@ -1,6 +1,6 @@
 """Facts as a state sees them: what earlier states of the same dry run planned comes before what the cluster says."""
 
-from saltrbd import clone, purge
+from saltrbd import clone, fence, purge
 from saltrbd import spec as specs
 
 
@@ -30,6 +30,9 @@ def _as_planned(spec, facts, known):
     if facts is not None:  # who uses it, and what hangs on it, only the cluster tells
         kept = ("snapshots", "watchers", "locks", "group")
         planned = dict(facts, **{key: value for key, value in planned.items() if key not in kept})
+    if "watchers" in planned:
+        living, left = fence.living(planned["watchers"], known), fence.left(spec, planned["locks"], known)
+        planned = dict(planned, watchers=living, locks=left)
     snapshots = [_snapshot(spec, item, known) for item in _with_new_ones(spec, planned, known)]
     planned = dict(planned, snapshots=[item for item in snapshots if item is not None])
     if known.get(("device", str(spec)), True) is None:  # unmapped by then

@@ -10,24 +10,17 @@ The decision of ``rbd_filesystem.formatted``, in :func:`plan`:
     nothing           proven blank        make it : refuse
 """
 
-import time
-
-from saltrbd import blank, device_find, errors, fscheck, loop, mkfs, proc, signature, superblock, xfs_uuid
+from saltrbd import blank, device_find, errors, fscheck, killed, loop, luks, mkfs, proc, signature, superblock, xfs_uuid
 from saltrbd.converge import Plan, change
 from saltrbd.size import show
 from saltrbd.spec import Spec
 
 MIN_XFS = 300 << 20  # mkfs.xfs makes none below since xfsprogs 5.19
-# Without a signature nothing tells what a killed mkfs has written from what somebody wrote to the device since, and the kernel's
-# rbd does not note when an image was written. So it counts as that mkfs's for so long only.
-MKFS_SECONDS = 600
-# A mark from later than now was made by a host whose clock says nothing about when that was.
-CLOCKS_APART = 60
 LATE = " It may be what a killed mkfs.{} left: too long ago, or before a snapshot, to be sure of it."
 REPLAY = "Its journal waits to be replayed, as after a crash or in a snapshot of a mounted filesystem; the next mount does that."
 
 
-def look(ceph, spec, check=True, image_id=None, wait=True):
+def look(ceph, spec, check=True, image_id=None, wait=True, key=None):
     """Return the facts of the filesystem in an image or snapshot as a dict; raises ImageNotFound, SnapshotNotFound, StaleMapping.
 
     Keys: image, image_id, image_size (bytes), parent (the image's, or None), device (None: not mapped here), device_number,
@@ -35,10 +28,12 @@ def look(ceph, spec, check=True, image_id=None, wait=True):
     mount points on this host); state (mounted, clean, unclean, damaged, or None without a filesystem or a check); damage
     (the check's words); mark (of a mkfs that was not seen to end), used (mounted since then);
     not_blank (why no filesystem may be made, None where one may); renewed (a clone's xfs has got a UUID of its own), twin (where a
-    filesystem with the same UUID is mounted).
+    filesystem with the same UUID is mounted); encryption (the LUKS format behind which the device shows the image, or empty), offset (bytes
+    of the image before what it shows; image_size is without them).
 
     ``check`` False reads no more than who is there: no check, no proof of blankness. ``image_id``: of an image in the trash.
-    ``wait`` False: the caller holds the host's lock on the image.
+    ``wait`` False: the caller holds the host's lock on the image. ``key`` (``luks.Key``) shows what lies behind the LUKS header of an
+    image that is not mapped.
     """
     image = ceph.call("image_info", spec.head, image_id=image_id)
     mapping = None if image_id else device_find.find(ceph, spec, image, wait)
@@ -48,10 +43,12 @@ def look(ceph, spec, check=True, image_id=None, wait=True):
     facts.update(image=str(spec), image_id=image["id"], parent=image["parent"])
     facts["renewed"] = xfs_uuid.is_renewed(image)
     facts["mark"] = None if spec.snapshot else _plain(mkfs.mark_of(image))
-    facts["late"] = bool(facts["mark"]) and _is_late(image, facts["mark"]["time"])
+    facts["late"] = bool(facts["mark"]) and killed.is_late(image, facts["mark"]["time"])
     if mapping is None:
-        _through_librbd(ceph, spec, facts, image_id)
+        _through_librbd(ceph, spec, facts, image, image_id, key)
         return facts
+    facts["offset"] = luks.offset_of(ceph, mapping, facts["image_size"])
+    facts.update(encryption=mapping.encryption, image_size=facts["image_size"] - facts["offset"])
     facts.update(device=mapping.device, device_size=loop.size_of(mapping.device), read_only=mapping.read_only)
     facts["device_number"] = device_number(mapping.device)
     mounts = mounts_of(mapping.device)
@@ -60,13 +57,6 @@ def look(ceph, spec, check=True, image_id=None, wait=True):
         return facts
     _unmounted(ceph, mapping, facts, check)
     return facts
-
-
-def _is_late(image, began):
-    """Tell whether data without a signature may be another's than that of the mkfs that ``began`` then (Unix time)."""
-    now = int(time.time())
-    rolled_back = any(item["type"] in ("user", "group") for item in image["snapshots"])  # or may be: the mark outlives that
-    return rolled_back or max(image["modified"], now) > began + MKFS_SECONDS or began > now + CLOCKS_APART
 
 
 def _size(spec, image):
@@ -84,6 +74,7 @@ def nothing(size):
         ("image", "image_id", "parent", "device", "device_number", "device_size", "signature", "fs_type", "label", "uuid", "size", "state")
     )
     facts.update(image_size=size, read_only=False, mounts=[], damage="", mark=None, used=False, not_blank=None, renewed=False, twin=None)
+    facts.update(encryption="", offset=0)
     return facts
 
 
@@ -103,16 +94,23 @@ def device_number(device):
         return file.read().strip()
 
 
-def _through_librbd(ceph, spec, facts, image_id):
+def _through_librbd(ceph, spec, facts, image, image_id, key):
     """An image that is not mapped: both ends of it are read, which show every signature."""
-    found, data = signature.probe_image(ceph, spec, facts["image_size"], image_id)
+    if key:
+        told = ceph.call("image_unlock", spec, encryption=key.argument(), ends=signature.ENDS, image_id=image_id)
+        facts.update(encryption=key.format, offset=facts["image_size"] - told["size"], image_size=told["size"])
+        found, data = signature.probe_blocks(ceph, spec, told["size"], told["blocks"])
+    else:
+        found, data = signature.probe_image(ceph, spec, facts["image_size"], image_id)
     _found(facts, found, superblock.parse(data))
     if found is None:
-        told = ceph.call("image_blank", spec.head, image_id=image_id)
+        told = dict(ceph.call("image_blank", spec.head, image_id=image_id), **({"first_used": told["first_used"]} if key else {}))
         if facts["parent"]:
             facts["not_blank"] = "it is a clone of {pool}/{image}@{snapshot}".format(**facts["parent"])
         elif told["migrating"]:
             facts["not_blank"] = "it is being migrated"
+        elif key and not luks.is_ours(luks.read(ceph, spec, _size(spec, image), image_id), luks.mark_of(image)):
+            facts["not_blank"] = luks.FOREIGN
         elif told["first_used"] is not None and not remnant(facts):
             facts["not_blank"] = (blank.data_at(told["first_used"], "DEVICE", "when it is mapped ") + "." + _doubt(facts)).rstrip(".")
 
@@ -172,27 +170,30 @@ def _doubt(facts):
     return LATE.format(facts["mark"]["fs_type"]) if facts["mark"] else ""
 
 
-def expected(spec, known, ask):
+def expected(spec, known, ask, encryption=None):
     """Return the facts of :func:`look` as they will be when a state runs; raises ImageNotFound.
 
-    ``known`` is from ``converge.planned`` (empty in a real run), ``ask(spec, image_id)`` returns the facts of now, None for
-    an image that does not exist; ``image_id`` is None, or that of an image which an earlier state would bring back from the trash.
+    ``known`` is from ``converge.planned`` (empty in a real run), ``ask(spec, image_id, encryption)`` returns the facts of now, None for
+    an image that does not exist; ``image_id`` is None, or that of an image which an earlier state would bring back from the trash;
+    ``encryption`` is None, or the argument of that name with which an earlier state would map the image.
     """
     name = str(spec)
+    encryption = (known.get(("device", name)) or {}).get("encryption") or encryption
     image = known.get(("image", str(spec.head)), False)
     if image is None:
         raise errors.ImageNotFound("{} will not exist: an earlier state of this run removes it.".format(spec.head))
     if spec.snapshot and known.get(("snapshot", name), True) is None:
         raise errors.SnapshotNotFound("{} will not exist: an earlier state of this run removes it.".format(spec))
-    facts = _of_planned_snapshot(spec, known, ask) or ask(spec, None)
+    facts = _of_planned_snapshot(spec, known, ask, encryption) or _of_planned_header(spec, known, ask, encryption)
+    facts = facts or ask(spec, None, encryption)
     if facts is None and image and image.get("id"):
-        facts = ask(spec, image["id"])
+        facts = ask(spec, image["id"], encryption)
     if facts is None:
         if not image:
             raise errors.ImageNotFound("{} does not exist; declare rbd_image.present or rbd_clone.present.".format(spec.head))
-        facts = _of_new(spec, image, known, ask)
+        facts = _of_new(spec, image, known, ask, encryption)
     if image and not spec.snapshot:
-        facts["image_size"] = image["size"]
+        facts["image_size"] = image["size"] - facts["offset"]
     if ("filesystem", name) in known:
         made = known[("filesystem", name)]
         facts.update(fs_type=made["fs_type"], signature=made["fs_type"], label=made["label"], size=made["size"], mark=None, damage="")
@@ -209,23 +210,36 @@ def expected(spec, known, ask):
     return facts
 
 
-def _of_planned_snapshot(spec, known, ask):
+def _of_planned_header(spec, known, ask, encryption):
+    """The facts of an image that this dry run would encrypt and open: nothing lies behind the new header; None for any other."""
+    planned = known.get(("encryption", str(spec)))
+    if not planned or not encryption:
+        return None
+    image = known.get(("image", str(spec))) or ask(spec, None, None)
+    facts = nothing(image["size" if "object_size" in image else "image_size"] - planned["offset"])
+    facts.update(image=str(spec), encryption=planned["format"], offset=planned["offset"])
+    return facts
+
+
+def _of_planned_snapshot(spec, known, ask, encryption):
     """The facts of a snapshot that this dry run would take, None for any other: it shows what its image will show."""
     if not spec.snapshot or ("snapshot", str(spec)) not in known:
         return None
     try:
-        if ask(spec, None):
+        if ask(spec, None, encryption):
             return None  # it is there already, the dry run only protects it
     except errors.SnapshotNotFound:
         pass
-    seen = expected(spec.head, known, ask)
+    seen = expected(spec.head, known, ask, encryption)
     facts = nothing(seen["image_size"])
-    facts.update((key, seen[key]) for key in ("image_id", "parent", "signature", "fs_type", "label", "uuid", "size"))
+    facts.update(
+        (key, seen[key]) for key in ("image_id", "parent", "signature", "fs_type", "label", "uuid", "size", "encryption", "offset")
+    )
     facts.update(image=str(spec), state="unclean" if seen["fs_type"] else None)
     return facts
 
 
-def _of_new(spec, image, known, ask):
+def _of_new(spec, image, known, ask, encryption):
     """The facts of an image that this dry run would create: a clone shows what its parent will show."""
     facts = nothing(image["size"])
     facts.update(image=str(spec), parent=image["parent"])
@@ -233,8 +247,9 @@ def _of_new(spec, image, known, ask):
         return facts
     parent = Spec(*(image["parent"][key] for key in ("pool", "namespace", "image")), "")
     facts["not_blank"] = "it is a clone of {}".format(parent.at(image["parent"]["snapshot"]))
-    seen = expected(parent, known, ask)
-    facts.update((key, seen[key]) for key in ("signature", "fs_type", "label", "uuid", "size"))
+    seen = expected(parent, known, ask, encryption)
+    facts.update((key, seen[key]) for key in ("signature", "fs_type", "label", "uuid", "size", "encryption", "offset"))
+    facts["image_size"] -= facts["offset"]
     facts["state"] = "unclean" if seen["fs_type"] else None
     return facts
 

@@ -1,11 +1,13 @@
 """The process that freezes and thaws filesystems, so that none stays frozen because somebody died.
 
 Started by ``saltrbd.freeze`` as ``PYTHON -E -s -S freeze_helper.py PARENT_PID``; the first line on stdin is JSON:
-``{"targets": [{"name", "path", "number"}], "limit": SECONDS, "marks": FOLDER or null}``; then come the lines ``sync``,
-``freeze`` and ``thaw``. Each event is a JSON line on stdout: armed, synced, frozen, failed, thawed (with ``why`` and
-``seconds``), end. It thaws when it is told, ``limit`` seconds after the first freeze began, and when whoever asked is gone;
-with ``marks`` it goes on after the asker has gone, and thaws on SIGUSR1. A second process, the guard, holds the same
-filesystems open and thaws them if this one is killed or stopped. Standard library only, Python 3.6 or newer.
+``{"targets": [{"name", "path", "number"}], "limit": SECONDS, "marks": FOLDER, "stays": BOOL, "watch": [PID, START] or null}``; then
+come the lines ``sync``, ``freeze`` and ``thaw``. Each event is a JSON line on stdout: armed, synced, frozen, failed (``busy``: by a
+freeze of somebody else), thawed (with ``why`` and ``seconds``), end. It thaws when it is told, also by SIGUSR1, ``limit`` seconds after
+the first freeze began, when the process to ``watch`` is gone, and when whoever asked is gone, unless it ``stays``. What it holds stands
+in ``marks``: a file named by the device's number. Who renames that to NUMBER.kept before the thaw keeps it frozen until it is renamed back,
+or until the limit. A second process, the guard, holds the same filesystems open and thaws them if this one is killed or stopped.
+Standard library only, Python 3.6 or newer.
 """
 
 import ctypes
@@ -26,6 +28,8 @@ GUARD_GRACE = 3.0
 RETRY = 0.2
 # With mlockall a thread's whole stack may become resident.
 STACK = 256 << 10
+# What becomes of a mark: see above.
+THAWING, KEPT = ".thawing", ".kept"
 _DEAF = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGUSR2)
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -55,6 +59,16 @@ def thaw(descriptor):
             if error.errno == errno.EINVAL:
                 return False
         time.sleep(RETRY)
+
+
+def lives(pid, start):
+    """True while the process that began at this clock tick since the boot has not ended."""
+    try:
+        with open("/proc/{}/stat".format(pid), "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return False
+    return fields[0] not in (b"Z", b"X") and int(fields[19]) == start
 
 
 def guard(pipe, descriptors, limit, helper):
@@ -87,6 +101,18 @@ def guard(pipe, descriptors, limit, helper):
         thread.join()
 
 
+def is_kept(mark):
+    """Say by the mark that it is being thawed, unless somebody else needs it frozen; return whether somebody does."""
+    try:
+        os.rename(mark, mark + THAWING)
+    except FileNotFoundError:
+        pass  # it is kept, was renamed before, or could not be made
+    except OSError:
+        return False
+    # It may have been renamed back just now: then it is ours to rename the next time, or somebody's to keep once more.
+    return any(os.path.exists(mark + suffix) for suffix in (KEPT, "", KEPT))
+
+
 class Target:
     """One filesystem: its open root folder and whether it is frozen by us."""
 
@@ -108,7 +134,8 @@ class Helper:
 
     def __init__(self, order, parent):
         self.targets = [Target(index, told) for index, told in enumerate(order["targets"])]
-        self.limit, self.marks, self.parent = float(order["limit"]), order.get("marks"), parent
+        self.limit, self.marks, self.parent = float(order["limit"]), order["marks"], parent
+        self.stays, self.watch = order["stays"], order["watch"]
         self.events = queue.Queue()
         self.lock = threading.Lock()
         self.expires = None  # set by the first freeze
@@ -175,8 +202,9 @@ class Helper:
             fcntl.ioctl(target.descriptor, FIFREEZE, 0)
         except OSError as error:
             self.forget(target)
-            busy = "it is frozen already, by somebody else"
-            self.say(event="failed", name=target.name, error=busy if error.errno == errno.EBUSY else error.strerror)
+            busy = error.errno == errno.EBUSY
+            text = "it is frozen already, by somebody else" if busy else error.strerror
+            self.say(event="failed", name=target.name, error=text, busy=busy)
             return
         self.mark(target)
         with self.lock:
@@ -213,9 +241,8 @@ class Helper:
             pass  # nobody is there who could thaw it a second time
 
     def mark(self, target):
-        """For ``rbd_filesystem.thaw``: who holds this filesystem."""
-        if not self.marks:
-            return
+        """For ``rbd_filesystem.thaw`` and for the next freeze: who holds this filesystem. What is there is of one that was killed."""
+        self.unmark(target)
         try:
             with open(os.path.join(self.marks, target.number), "w") as file:
                 file.write(json.dumps({"pid": os.getpid(), "name": target.name, "path": target.path}))
@@ -223,12 +250,17 @@ class Helper:
             pass  # then only the time limit thaws it
 
     def unmark(self, target):
-        """Take the mark away."""
-        try:
-            if self.marks:
-                os.unlink(os.path.join(self.marks, target.number))
-        except OSError:
-            pass
+        """Take the mark away, whatever has become of it."""
+        for suffix in ("", THAWING, KEPT):
+            try:
+                os.unlink(os.path.join(self.marks, target.number + suffix))
+            except OSError:
+                pass
+
+    def is_kept(self):
+        """True while somebody else needs one of ours frozen; of the others nobody can keep one any more."""
+        kept = [is_kept(os.path.join(self.marks, target.number)) for target in self.targets if target.frozen]  # each has to be renamed
+        return any(kept)
 
     def spawn(self, function, *arguments):
         """Run a step in a thread of its own."""
@@ -250,10 +282,11 @@ class Helper:
                 for order in orders:
                     self.obey(order)
             self.asker_gone = self.asker_gone or os.getppid() != self.parent
-            if self.asker_gone and not (self.marks and self.expires):
+            if self.watch and not lives(*self.watch):
                 self.thaw("gone")
-            if self.told:
-                self.thaw("told")
+            gone = self.asker_gone and not (self.stays and self.expires)
+            if (self.told or gone) and not self.is_kept():
+                self.thaw("told" if self.told else "gone")
             if self.expires is not None and time.monotonic() >= self.expires:
                 self.thaw("limit")
         for thread in self.threads:
@@ -269,7 +302,7 @@ class Helper:
         elif order == b"freeze":
             self.freeze()
         elif order == b"thaw":
-            self.thaw("told")
+            self.told = True
 
 
 def main():

@@ -14,23 +14,26 @@ from saltrbd.run import environment
 HELPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "freeze_helper.py")
 # Seconds that the process gets to be there, and to answer after the time limit has passed.
 START, GRACE = 10.0, 2.0
-# A stop of the minion must not reach the process. systemd-run becomes the process itself, so that it stays our child.
+# What ends the minion with its whole control group must not reach the process. systemd-run becomes the process itself, so that it stays
+# our child; where no systemd runs, or starts no scope, it is moved to the roots of the control groups.
 _SCOPE = ["systemd-run", "--scope", "--quiet", "--collect", "--slice=system.slice", "--"]
 
 
 class Freezer:
-    """The helper process, seen from Salt."""
+    """The helper process, seen from Salt: it marks in the folder ``marks`` what it holds, goes on after us where it ``stays``, and ends
+    with the process ``watch`` ([pid, start])."""
 
-    def __init__(self, targets, settings, seconds=None, marks=None):
+    def __init__(self, targets, settings, marks, seconds=None, stays=False, watch=None):
         self._targets = {str(spec): target for spec, target in targets.items()}
         self._settings, self._limit = settings, float(seconds or settings.freeze_timeout)
         self._process, self._buffer = None, b""
         self._armed = self._ended = False
         self._is_stuck = False
-        self._synced, self._frozen, self._failed = set(), set(), {}
+        self._synced, self._frozen, self._failed, self._busy = set(), set(), {}, set()
         self.thawed = {}
         told = [{"name": name, "path": one.mount_point, "number": one.number} for name, one in self._targets.items()]
-        self._order = json.dumps({"targets": told, "limit": self._limit, "marks": marks}).encode("ascii") + b"\n"
+        order = {"targets": told, "limit": self._limit, "marks": marks, "stays": stays, "watch": watch}
+        self._order = json.dumps(order).encode("ascii") + b"\n"
 
     def prepare(self):
         """Start the process, wait until it is armed, and let it write back what is dirty."""
@@ -103,6 +106,8 @@ class Freezer:
         except OSError as error:
             raise errors.FreezeFailed("The process that freezes could not be started: {}.".format(error.strerror))
         self._ended = False
+        if not prefix:  # before it starts its guard
+            launch.move_to_roots(self._process.pid)
         self._send(self._order)
         self._pump(START, lambda: self._armed)
         return self._armed or bool(self._failed)
@@ -155,6 +160,8 @@ class Freezer:
             self._frozen.add(name)
         elif kind == "failed":
             self._failed[name] = event["error"]
+            if event.get("busy"):
+                self._busy.add(name)
         elif kind == "thawed":
             self._frozen.add(name)
             self.thawed[name] = event
@@ -163,7 +170,7 @@ class Freezer:
         if not self._failed:
             return errors.FreezeFailed("The process that freezes ended early; nothing is frozen.")
         reasons = ["{}: {}".format(self._places([name]), text) for name, text in sorted(self._failed.items())]
-        return errors.FreezeFailed("Nothing is frozen. {}.".format("; ".join(reasons)), self._failed)
+        return errors.FreezeFailed("Nothing is frozen. {}.".format("; ".join(reasons)), self._failed, self._busy)
 
     def _stuck(self):
         self._is_stuck = True

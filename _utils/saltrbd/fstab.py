@@ -24,11 +24,6 @@ def entry_of(link, point, fs_type, options):
     return Entry(link, point, fs_type, ",".join(words))
 
 
-def planned(entry):
-    """Return what later states of a dry run are told of a line, as plain data."""
-    return {"line": list(entry)}
-
-
 def is_ours(entry):
     """Tell whether a line is this package's: by its device."""
     return entry.device.startswith(RUN + "/")

@@ -1,6 +1,7 @@
 """Images as desired state: check what is declared, and plan from the current facts."""
 
 from saltrbd import duration, features, size
+from saltrbd import users as who
 from saltrbd.converge import Plan, change
 from saltrbd.errors import InvalidArgument, quoted
 
@@ -130,17 +131,17 @@ def check_delay(value, trash=True):
     return 0 if value is None else duration.parse(value)
 
 
-def plan_present(spec, current, want, allow_shrink=False, restore=None, trashed=(), defaults=None):
+def plan_present(spec, current, want, allow_shrink=False, restore=None, trashed=(), defaults=None, encryption=None):
     """Return the :class:`Plan` that makes the image as declared.
 
     ``current``: the image's facts, None where it is absent; ``trashed``: the trash's entries of this name, each with
     the ``facts`` of its image; ``restore``: None, True, False or an id; ``defaults``: the cluster's facts, for what is
-    not declared.
+    not declared; ``encryption``: the argument of that name, for a shrink.
     """
     if current is not None:
-        return plan_drift(spec, current, want, allow_shrink)
+        return plan_drift(spec, current, want, allow_shrink, encryption)
     if restore is not False and (trashed or isinstance(restore, str)):
-        return plan_restore(spec, restore, trashed, lambda facts: plan_drift(spec, facts, want, allow_shrink))
+        return plan_restore(spec, restore, trashed, lambda facts: plan_drift(spec, facts, want, allow_shrink, encryption))
     if want["size"] is None:
         return Plan(refusals=["{} does not exist, and no size is declared to create it with.".format(spec)])
     refused = layout_refusals(spec, planned_facts(want, defaults))
@@ -233,12 +234,18 @@ def planned_facts(want, defaults=None, parent=None):
     }
 
 
+def restored(restore, trashed):
+    """Return the one of the trash's entries that ``restore`` (True or an id) brings back, None where there is none, or no one."""
+    chosen = [entry for entry in trashed if restore is True or entry["id"] == restore]
+    return chosen[0] if len(chosen) == 1 else None
+
+
 def plan_restore(spec, restore, trashed, drift_from):
     """Return the :class:`Plan` that brings the image back from the trash, or the refusal where that is not declared.
 
     ``drift_from(facts)`` is the plan that brings the image with these facts to what is declared.
     """
-    listed = ", ".join("id {id}".format(**entry) for entry in trashed) or "none"
+    listed = ", ".join("id {id}".format(**item) for item in trashed) or "none"
     if restore is None:
         return Plan(
             refusals=[
@@ -246,26 +253,26 @@ def plan_restore(spec, restore, trashed, drift_from):
                 "to bring it back, or restore_from_trash: False to make a new one.".format(spec, listed)
             ]
         )
-    chosen = [entry for entry in trashed if restore is True or entry["id"] == restore]
-    if len(chosen) != 1:
+    entry = restored(restore, trashed)
+    if entry is None:
         found = "{} images of that name lie in the trash".format(len(trashed))
         if restore is not True:
             found = "no image of that name with the id {} lies in the trash".format(quoted(restore))
         return Plan(
             refusals=["{}: {} ({}). Declare restore_from_trash: ID with the id of the one to bring back.".format(spec, found, listed)]
         )
-    drift = drift_from(chosen[0]["facts"])
+    drift = drift_from(entry["facts"])
     if drift.refusals:
         return drift
     fields = {"image": change("in the trash", "present")}
     fields.update(drift.changes.get(str(spec), {}))
-    steps = [("rbd_image.restore", {"name": str(spec), "image_id": chosen[0]["id"]})] + drift.steps
-    facts = drift.planned.get(("image", str(spec)), chosen[0]["facts"])
+    steps = [("rbd_image.restore", {"name": str(spec), "image_id": entry["id"]})] + drift.steps
+    facts = drift.planned.get(("image", str(spec)), entry["facts"])
     planned = {("image", str(spec)): facts, ("trash", str(spec)): None}
     return Plan(steps=steps, changes={str(spec): fields}, planned=planned)
 
 
-def plan_drift(spec, current, want, allow_shrink=False):
+def plan_drift(spec, current, want, allow_shrink=False, encryption=None):
     """Return the :class:`Plan` that brings an image that exists to what is declared."""
     name, fields, steps, refused, facts = str(spec), {}, [], [], dict(current)
     for key in LAYOUT:
@@ -283,7 +290,9 @@ def plan_drift(spec, current, want, allow_shrink=False):
                 "{}: it has {}, and shrinking it to {} would cut off data. Declare allow_shrink: True to do it.".format(spec, old, new)
             )
         fields["size"] = change(old, new)
-        steps.append(("rbd_image.resize", {"name": name, "size": want["size"], "allow_shrink": want["size"] < current["size"]}))
+        shrinks = want["size"] < current["size"]
+        arguments = {"name": name, "size": want["size"], "allow_shrink": shrinks}
+        steps.append(("rbd_image.resize", dict(arguments, encryption=encryption) if shrinks and encryption else arguments))
         facts["size"] = want["size"]
     for key in ("metadata", "config"):
         put = {item: value for item, value in (want[key] or {}).items() if value is not None and current[key].get(item) != value}
@@ -335,7 +344,7 @@ def plan_absent(spec, current, trash=True, delay=0):
         arguments["delay"] = delay
     blocked = in_the_way(current, spec, trash)
     if blocked:
-        told = "{} is not removed. In the way are: {}.".format(spec, "; ".join(blocked))
+        told = "{} is not removed. In the way are: {}.{}".format(spec, "; ".join(blocked), who.hints(current))
         return Plan(changes={str(spec): fields}, refusals=[told])
     planned = {("image", str(spec)): None}
     if trash:
@@ -367,7 +376,7 @@ def left_in_trash(spec, entries):
 def users(current):
     """Return who uses the image with these facts, as words."""
     found = list(current.get("devices", ()))
-    found += ["the user {address} (client.{client})".format(**item) for item in current["watchers"]]
+    found += ["the user " + who.words(item) for item in current["watchers"]]
     return found + ["the lock '{cookie}' held by {client} at {address}".format(**item) for item in current["locks"]]
 
 
@@ -380,6 +389,8 @@ def bound(current):
 def _snapshot_in_the_way(spec, item):
     if item["type"] == "trash":
         return "the snapshot {}@{} in Ceph's trash for snapshots".format(spec, item["original_name"])
+    if item["type"] == "unfinished":
+        return "the unfinished snapshot {}@{}".format(spec, item["name"])
     if item["type"] != "user":
         return "the snapshot {} of the type {}".format(item["name"], item["type"])
     return "the {}snapshot {}@{}".format("protected " if item["protected"] else "", spec, item["name"])

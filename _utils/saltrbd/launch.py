@@ -25,7 +25,7 @@ def start(argv, unit, what, limit, before, env=None):
     """Run ``argv``, which daemonizes itself once it serves.
 
     ``unit`` names the transient service, ``what`` describes it, ``before`` is the unit that it outlives at shutdown.
-    Raises what ``run`` raises; after a timeout the daemon may still be there, the caller looks for it.
+    Raises what ``run`` raises; after a timeout the service is ended, and the caller looks for what the daemon may have left.
     """
     program = which(argv[0])  # systemd has a PATH of its own
     if program is None or not has_systemd():
@@ -38,7 +38,12 @@ def start(argv, unit, what, limit, before, env=None):
             words += ["-p", item]
         words += ["--setenv={}={}".format(key, value) for key, value in sorted((env or {}).items())]
         # systemd replaces $NAME in arguments; $$ stands for one $.
-        result = run(words + ["--", program] + [word.replace("$", "$$") for word in argv[1:]], limit, ok=None)
+        try:
+            result = run(words + ["--", program] + [word.replace("$", "$$") for word in argv[1:]], limit, ok=None)
+        except errors.CommandTimeout:
+            # systemd would go on with it, and the device come up later, when nobody holds the image's lock for it.
+            run(["systemctl", "kill", "--signal=KILL", unit + ".service"], limit, ok=None)
+            raise
         said = _last_lines(err) or result.err.strip()
     if result.code:
         raise errors.CommandFailed("The command '{}' ended in the service {}: {}".format(" ".join(argv), unit, said))
@@ -55,9 +60,13 @@ def _network():
 
 
 def leave_control_group(pid):
-    """Move a daemon out of the control groups of its starter, to the roots, where that is possible."""
-    if has_systemd():
-        return  # it has its own service
+    """Move a daemon out of the control groups of its starter, unless it has a service of its own."""
+    if not has_systemd():
+        move_to_roots(pid)
+
+
+def move_to_roots(pid):
+    """Move a process to the roots of the control groups by which a service is ended, where that is possible."""
     for root, path in _groups(pid):
         if path == "/":
             continue

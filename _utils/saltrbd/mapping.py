@@ -16,13 +16,20 @@ _ABANDONED = 120
 
 
 class Mapping(
-    namedtuple("Mapping", "spec device driver read_only pid fsid image_id snapshot_id fault", defaults=(None, "", "", None, None))
+    namedtuple(
+        "Mapping",
+        "spec device driver read_only pid fsid image_id snapshot_id fault encryption quiesce",
+        defaults=(None, "", "", None, None, "", None),
+    )
 ):
     """An image or snapshot as a block device of this host.
 
     ``device`` is a path such as /dev/rbd0, ``pid`` the daemon that serves it (None for krbd). ``image_id`` and
     ``snapshot_id`` tell it from another image of the same name. ``fault`` is None, or why the device is of no use: its
-    daemon is dead, it has no device any more, or the image of that name is another one by now.
+    daemon is dead, it has no device any more, its LUKS header is not open, or the image of that name is another one by now.
+    ``encryption`` is "luks1" or "luks2" where the device shows what lies behind the image's LUKS header, else empty. ``quiesce`` is the
+    path of the hook that is run before and after every snapshot of the image, empty for a writable device of nbd without one, None
+    where there can be none.
     """
 
     __slots__ = ()
@@ -77,7 +84,7 @@ def clear_begun():
             continue
         try:
             if time.time() - os.lstat(path).st_mtime > _ABANDONED:
-                os.unlink(path) if os.path.islink(path) else shutil.rmtree(path)
+                shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
         except FileNotFoundError:
             pass  # another run was quicker
 
@@ -94,11 +101,15 @@ def keep(path, text):
     """Write a file that only root can read; whole or not at all."""
     fresh = "{}.{}".format(path, os.getpid())
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except OSError:
+        os.unlink(fresh)
+        raise
 
 
 def remove_link(mapping):

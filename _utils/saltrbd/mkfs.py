@@ -40,6 +40,7 @@ def make(ceph, mapping, wanted, again=False):
     device.refresh(ceph, mapping)
     blank.prove(ceph, mapping, content=not again)
     zero = _wipe(ceph, mapping, limit) if again else True
+    zero = zero and not mapping.encryption  # what is zero in the image is anything behind a LUKS header
     mark = {"image": mapping.image_id, "fs_type": wanted.fs_type, "uuid": str(uuid.uuid4()), "time": int(time.time())}
     ceph.call("image_metadata", spec, put={KEY: json.dumps(mark, sort_keys=True)})
     blank.prove_there(mapping)

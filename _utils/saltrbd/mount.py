@@ -95,7 +95,7 @@ def expected(point, known, place):
     if ("fstab", point) in known:
         line = known["fstab", point]
         others = [entry for entry in place["fstab"] if not fstab.is_ours(entry)]
-        place["fstab"] = others + ([fstab.Entry(*line["line"])] if line else [])
+        place["fstab"] = others + ([fstab.Entry(*line)] if line else [])
     return place
 
 
@@ -156,7 +156,7 @@ def plan_mounted(spec, facts, place, wanted):
     _plan_fstab(place, wanted, entry, name, steps, fields)
     planned = {("mount", point): {"image": name, "fs_type": fs_type}}
     if "fstab" in fields:
-        planned["fstab", point] = entry and fstab.planned(entry)
+        planned["fstab", point] = entry and list(entry)
     return Plan(steps, {point: fields} if fields else {}, planned=planned)
 
 
@@ -179,6 +179,11 @@ def _refusals(spec, facts, place, wanted, here):
         if elsewhere:
             refused.append("{} is mounted on {}; unmount it there before it is mounted on {}.".format(spec, ", ".join(elsewhere), point))
     refused += _unfit(spec, facts, wanted, here)
+    if wanted.persist and facts["encryption"]:
+        refused.append(
+            "{} is encrypted, and its passphrase is not kept on this node, so that nothing mounts it at boot: declare "
+            "persist: False.".format(spec)
+        )
     foreign = [entry for entry in place["fstab"] if not fstab.is_ours(entry)]
     if wanted.persist and foreign:
         refused.append(fstab.foreign_line(fstab.PATH, point, foreign[0]))

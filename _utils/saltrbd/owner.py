@@ -18,9 +18,11 @@ The decision, for a mapping that will write:
 
 import json
 import time
+import uuid
 from collections import namedtuple
+from contextlib import contextmanager
 
-from saltrbd import errors, proc
+from saltrbd import errors, proc, users
 from saltrbd.run import run
 from saltrbd.settings import command_args
 
@@ -39,18 +41,21 @@ def me(settings):
     return {"host": settings.host, "boot": proc.boot_id(), "pids": proc.pid_namespace()}
 
 
-def judge(spec, holder, users, served, mine):
+def judge(spec, holder, using, served, mine):
     """Return the :class:`Verdict` on a writable mapping of ``spec`` by this host; pure.
 
-    ``users`` is from the worker (watchers, locks); ``served`` is "device" where the image has a device on this host, "daemon"
+    ``using`` is from the worker (watchers, locks); ``served`` is "device" where the image has a device on this host, "daemon"
     where only a half-started daemon runs, else ""; ``mine`` is from :func:`me`. A verdict without a refusal that is not
     ``ours`` may take the lock, after breaking ``holder``'s and blocklisting the address ``blocklist``.
     """
-    watchers = users["watchers"]
+    watchers = using["watchers"]
     if holder is None:
-        return _unheld(spec, users, served)
+        return _unheld(spec, using, served)
     host, address = holder.facts.get("host") or "an unnamed host", holder.facts.get("address")
-    held = "{} is mapped by the host {} (address {})".format(spec, host, address or holder.address)
+    working = _is_working(holder)
+    held = "{} is {} by the host {} (address {})".format(
+        spec, "being encrypted or shrunk" if working else "mapped", host, address or holder.address
+    )
     here = host == mine["host"]
     if here and all(holder.facts.get(key) == mine[key] for key in ("boot", "pids")):
         if served == "device":
@@ -64,15 +69,24 @@ def judge(spec, holder, users, served, mine):
         # Another machine may bear the same name (a container that moved, a clone): then its daemon may still live.
         return Verdict(blocklist=address, holder=holder)
     if watchers:
-        return Verdict(held + "; unmap it there first.")
+        first = "try again when that is done" if working else "unmap it there first"
+        return Verdict("{}; {}. {} rbd_device.fenced locks it out at once.".format(held, first, users.DEAD))
     if not address:
-        return Verdict(
-            held
-            + ", which ended before it had noted who writes. Make sure that no daemon of it runs there, then run '{}'.".format(
-                " ".join(_break_words(spec, holder))
-            )
-        )
+        return Verdict("{}, {}".format(held, unnoted(spec, holder)))
     return Verdict(blocklist=address, holder=holder)
+
+
+def unnoted(spec, held):
+    """Say what is to be done about a lock whose holder's address nobody knows."""
+    words = "which ended before it had noted who writes. Make sure that no daemon of it runs there, then run '{}'."
+    if _is_working(held):
+        words = "which has no device while it encrypts or shrinks an image. Try again when that is done; if it died over that, run '{}'."
+    return words.format(" ".join(_break_words(spec, held)))
+
+
+def _is_working(held):
+    """Tell whether a lock is that of :func:`hold`."""
+    return held.facts.get("driver") == ""
 
 
 def _break_words(spec, held):
@@ -81,7 +95,7 @@ def _break_words(spec, held):
     return ["rados"] + where + ["lock", "break", held.object, LOCK, held.locker, "--lock-cookie", held.cookie]
 
 
-def _unheld(spec, users, served):
+def _unheld(spec, using, served):
     if served == "daemon":
         return Verdict()
     if served:
@@ -89,17 +103,13 @@ def _unheld(spec, users, served):
             "{} is mapped on this host, but not exclusively. Unmap it first, or declare exclusive: False (for filesystems that "
             "several hosts may mount).".format(spec)
         )
-    if users["watchers"]:
+    if using["watchers"]:
         return Verdict(
-            "{} is in use by {}; unmap or close it there first.".format(
-                spec, ", ".join("{address} (client.{client})".format(**watcher) for watcher in users["watchers"])
-            )
+            "{} is in use by {}; unmap or close it there first. {}".format(spec, ", ".join(map(users.words, using["watchers"])), users.DEAD)
         )
-    if users["locks"]:
+    if using["locks"]:
         return Verdict(
-            "{} has the advisory lock of {}; see 'rbd lock ls {}'.".format(
-                spec, ", ".join("{address} ({client}, {cookie})".format(**lock) for lock in users["locks"]), spec
-            )
+            "{} has the advisory lock of {}; see 'rbd lock ls {}'.".format(spec, ", ".join(map(users.lock_words, using["locks"])), spec)
         )
     return Verdict()
 
@@ -110,12 +120,25 @@ def _wait(spec, whose, watchers):
     )
 
 
-def look(ceph, spec, image_id, served):
-    """Read lock and users and return the :class:`Verdict`; a client that only passes is waited for."""
+def locked_out(verdict):
+    """Return the sentences that say whom taking the lock as a verdict allows locks out; pure."""
+    if not verdict or not verdict.blocklist:
+        return []
+    text = "The daemon at {} of the host {}, which is gone, is locked out of the cluster."
+    return [text.format(verdict.blocklist, verdict.holder.facts["host"])]
+
+
+def look(ceph, spec, image_id, served, living=list, released=False):
+    """Read lock and users and return the :class:`Verdict`; a client that only passes is waited for.
+
+    ``living`` gives of the watchers those that a dry run would not have locked out; ``released``: it would have taken the lock away.
+    """
     until = time.monotonic() + PASSING
     while True:
-        found = holder(ceph, spec, image_id)
-        verdict = judge(spec, found, ceph.call("image_users", spec.head), served, me(ceph.settings))
+        found = None if released else holder(ceph, spec, image_id)
+        using = users.named(ceph.call("image_users", spec.head), ceph.settings.host, found)
+        using["watchers"] = living(using["watchers"])
+        verdict = judge(spec, found, using, served, me(ceph.settings))
         if not verdict.refusal or found is not None or served or time.monotonic() > until:
             return verdict
         time.sleep(0.25)
@@ -144,6 +167,7 @@ def annotate_devices(facts, mappings):
 def annotate(ceph, spec, facts):
     """Add our own lock to an image's ``locks``, and mark with ``here`` what belongs to this host's mapping of it."""
     held = holder(ceph, spec, facts["id"])
+    users.named(facts, ceph.settings.host, held)
     if held is None:
         return
     mine = me(ceph.settings)
@@ -151,7 +175,15 @@ def annotate(ceph, spec, facts):
     host = held.facts.get("host") or "an unnamed host"
     address = held.facts.get("address") or held.address
     facts["locks"].append(
-        {"client": "the host {}".format(host), "cookie": LOCK, "address": address, "here": here, "driver": held.facts.get("driver")}
+        {
+            "client": "the host {}".format(host),
+            "cookie": LOCK,
+            "address": address,
+            "here": here,
+            "elsewhere": bool(held.facts.get("host")) and host != mine["host"],
+            "host": held.facts.get("host"),
+            "driver": held.facts.get("driver"),
+        }
     )
     for watcher in facts["watchers"]:
         watcher["here"] = here and watcher["client"] == held.facts.get("client")
@@ -172,6 +204,19 @@ def take(ceph, spec, image_id, verdict, cookie, driver):
     if verdict.holder:
         release(ceph, spec, verdict.holder)
     _lock(ceph, spec, image_id, cookie, dict(me(ceph.settings), driver=driver), False)
+
+
+@contextmanager
+def hold(ceph, spec, image_id, verdict):
+    """Have the lock for the block, in which no device is made; raises as :func:`take`."""
+    cookie = uuid.uuid4().hex
+    take(ceph, spec, image_id, verdict, cookie, "")
+    try:
+        yield
+    finally:
+        held = holder(ceph, spec, image_id)
+        if held and held.cookie == cookie:
+            release(ceph, spec, held)
 
 
 def note(ceph, spec, image_id, cookie, driver, watcher, pid):
@@ -198,10 +243,8 @@ def _lock(ceph, spec, image_id, cookie, facts, renew):
 
 def release(ceph, spec, held):
     """Take the lock away from this one holder; fine if that holder has it no more."""
-    result = run(_break_words(spec, held) + command_args(ceph.settings), ceph.settings.timeout, ok=(0, 1))
-    now = holder(ceph, spec, held.object[len("rbd_header.") :]) if result.code else None
-    if now is not None and (now.locker, now.cookie) == (held.locker, held.cookie):
-        raise errors.CommandFailed("The lock on {} could not be given back: {}".format(spec, result.err.strip()))
+    image_id, mine = held.object[len("rbd_header.") :], {"name": held.locker, "cookie": held.cookie}
+    ceph.call("image_lock_break", spec.head, image_id=image_id, name=LOCK, holder=mine)
 
 
 def _blocklist(ceph, spec, verdict):

@@ -32,12 +32,7 @@ def read(ceph, where):
 
     The facts are None where a removal has begun and was cut off: then there is no image any more.
     """
-    entries = with_facts(ceph, where, ceph.call("trash_list", **where))
-    mappings = device_find.on_host() if entries else ()
-    for entry in entries:
-        if entry["facts"]:
-            owner.annotate_devices(entry["facts"], mappings)
-    return entries
+    return with_facts(ceph, where, ceph.call("trash_list", **where))
 
 
 def with_facts(ceph, where, entries):
@@ -45,6 +40,10 @@ def with_facts(ceph, where, entries):
     ask = [dict(where, image=entry["name"], image_id=entry["id"], children="formats", users=True) for entry in entries]
     outcomes = ceph.batch([("image_info", item) for item in ask])
     facts = [None if isinstance(outcome.error, ImageNotFound) else outcome.get() for outcome in outcomes]
+    mappings = device_find.on_host() if entries else ()
+    for item in facts:
+        if item:
+            owner.annotate_devices(item, mappings)
     return [dict(entry, facts=item) for entry, item in zip(entries, facts)]
 
 

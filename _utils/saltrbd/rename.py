@@ -6,7 +6,7 @@ telling the old name, and systemd orders them by it at shutdown. So an image is 
 
 import os
 
-from saltrbd import boot, device_find, errors, fstab, hostlock, image
+from saltrbd import boot, device_find, errors, fstab, hostlock, image, users
 from saltrbd.converge import Plan, change
 from saltrbd.mapping import link_path
 
@@ -54,7 +54,7 @@ def _names(old, new, facts):
 
 def _lines(links, units, known):
     entries = [entry for entry in map(fstab.parse, fstab.read().splitlines()) if entry and _planned_at(entry) not in known]
-    entries += [fstab.Entry(*facts["line"]) for (kind, _), facts in known.items() if kind == "fstab" and facts]
+    entries += [fstab.Entry(*line) for (kind, _), line in known.items() if kind == "fstab" and line]
     found = []
     for entry in entries:
         if entry.device == links[0]:
@@ -81,7 +81,8 @@ def plan(old, new, was, now, here, trashed=()):
     if was:
         blocked = _in_the_way(was, here)
         if blocked:
-            return Plan(refusals=["{} is not renamed to {}. In the way are: {}.".format(old, new, "; ".join(blocked))])
+            told = "{} is not renamed to {}. In the way are: {}.{}"
+            return Plan(refusals=[told.format(old, new, "; ".join(blocked), users.hints(was))])
         fields["name"] = change(str(old), str(new))
     if here["fstab"]:
         fields["fstab"] = change(*("; ".join(" ".join(pair[at]) for pair in here["fstab"]) for at in (0, 1)))
@@ -89,7 +90,7 @@ def plan(old, new, was, now, here, trashed=()):
         fields["at_boot"] = change(*("; ".join(pair[at] for pair in here["at_boot"]) for at in (0, 1)))
     if not fields:
         return Plan()
-    planned = {_planned_at(entry): fstab.planned(moved) for entry, moved in here["fstab"]}
+    planned = {_planned_at(entry): list(moved) for entry, moved in here["fstab"]}
     if was:
         planned.update({("image", str(old)): None, ("image", str(new)): was, ("renamed", str(old)): {"to": new.image}})
     return Plan([("rbd_image.rename", {"name": str(old), "new": str(new)})], {str(new): fields}, (), planned)
@@ -104,8 +105,8 @@ def _neither(old, new, trashed):
 
 
 def _in_the_way(facts, here):
-    users = dict(facts, snapshots=[], devices=[])
-    return here["devices"] + image.in_the_way(users, None, trash=True)
+    alone = dict(facts, snapshots=[], devices=[])
+    return here["devices"] + image.in_the_way(alone, None, trash=True)
 
 
 def carry_out(ceph, old, new, was, now, trashed=()):

@@ -1,7 +1,7 @@
 """Going back to a snapshot as desired state: the image is as it was then, byte for byte."""
 
 from saltrbd import image as images
-from saltrbd import size, snapshot
+from saltrbd import size, snapshot, users
 from saltrbd.converge import Plan, change
 
 
@@ -57,4 +57,5 @@ def in_the_way(spec, image):
     blocked = images.users(image) + images.bound(image)
     if not blocked:
         return []
-    return ["{} is not rolled back to {}. In the way are: {}.".format(spec.head, spec.snapshot, "; ".join(sorted(set(blocked))))]
+    told = "{} is not rolled back to {}. In the way are: {}.{}"
+    return [told.format(spec.head, spec.snapshot, "; ".join(sorted(set(blocked))), users.hints(image))]

@@ -31,6 +31,7 @@ PACKAGES = {
     "blockdev": "mount",
     "btrfs": "btrfs-progs",
     "ceph": "ceph-common",
+    "cryptsetup": "cryptsetup-bin",
     "dd": "coreutils",
     "e2fsck": "e2fsprogs",
     "e2label": "e2fsprogs",
@@ -91,13 +92,13 @@ def run(argv, limit, input=None, ok=(0,), env=None, device=None):
     """Run ``argv`` for at most ``limit`` seconds and return ``Result(code, out, err)``, the outputs as text.
 
     With ``device`` (a path such as /dev/rbd0) the limit counts from the last input or output that this block device completed.
-    ``input`` is text for stdin (else /dev/null), ``ok`` the exit codes that are no error (None: all), ``env`` is added to the
-    environment. Raises :class:`CommandNotFound`, :class:`CommandFailed` with the last lines of stderr, or
-    :class:`CommandTimeout`; then the whole process group got SIGKILL, and a child that is still there is named with its pid,
-    state and kernel function. Example: ``run(["blkid", "-p", "/dev/rbd0"], 30, ok=(0, 2))``.
+    ``input`` is text for stdin (else /dev/null), which stays in memory: it may be a secret. ``ok`` are the exit codes that are no error
+    (None: all), ``env`` is added to the environment. Raises :class:`CommandNotFound`, :class:`CommandFailed` with the last
+    lines of stderr, or :class:`CommandTimeout`; then the whole process group got SIGKILL, and a child that is still there is named
+    with its pid, state and kernel function. Example: ``run(["blkid", "-p", "/dev/rbd0"], 30, ok=(0, 2))``.
     """
     argv = [str(word) for word in argv]
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as stdin:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, _in_memory() as stdin:
         if input is not None:
             stdin.write(input.encode("utf-8"))
             stdin.seek(0)
@@ -113,6 +114,10 @@ def run(argv, limit, input=None, ok=(0,), env=None, device=None):
     if ok is not None and code not in ok:
         raise errors.CommandFailed(_failure(argv, result))
     return result
+
+
+def _in_memory():
+    return os.fdopen(os.memfd_create("stdin", os.MFD_CLOEXEC), "w+b")
 
 
 def _wait(process, limit, device):

@@ -53,15 +53,25 @@ def probe_image(ceph, spec, size, image_id=None):
     places = [0] if size <= ENDS else [0, size - length]
     answers = ceph.batch([("image_read", dict(spec.where(), offset=offset, length=length, image_id=image_id)) for offset in places])
     with tempfile.NamedTemporaryFile(prefix="saltrbd-") as file:
-        try:
-            file.truncate(size)
-        except OSError:
-            raise errors.NotSupported(
-                "{} cannot be looked at before it is mapped: {} takes no sparse file of {} bytes.".format(spec, tempfile.gettempdir(), size)
-            )
-        for answer in answers:
-            for offset, block in answer.get():
-                file.seek(offset)
-                file.write(base64.b64decode(block))
-        file.flush()
-        return probe(file.name, ceph.settings.timeout), os.pread(file.fileno(), 4096, 0)
+        return _probe_file(ceph, spec, size, [block for answer in answers for block in answer.get()], file, tempfile.gettempdir())
+
+
+def probe_blocks(ceph, spec, size, blocks):
+    """Return what :func:`probe_image` does, for blocks that were read before; plain text of an encrypted image stays in memory."""
+    with os.fdopen(os.memfd_create("ends", os.MFD_CLOEXEC), "w+b") as file:
+        return _probe_file(ceph, spec, size, blocks, file, "memory")
+
+
+def _probe_file(ceph, spec, size, blocks, file, where):
+    try:
+        file.truncate(size)
+    except OSError:
+        raise errors.NotSupported(
+            "{} cannot be looked at before it is mapped: {} takes no sparse file of {} bytes.".format(spec, where, size)
+        )
+    for offset, block in blocks:
+        file.seek(offset)
+        file.write(base64.b64decode(block))
+    file.flush()
+    path = "/proc/{}/fd/{}".format(os.getpid(), file.fileno())
+    return probe(path, ceph.settings.timeout), os.pread(file.fileno(), 4096, 0)

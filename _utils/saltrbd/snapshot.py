@@ -6,7 +6,10 @@ from saltrbd.errors import InvalidArgument, InvalidSpec, quoted
 from saltrbd.image import child_name
 
 CONSISTENCY = ("auto", "filesystem", "crash")
-DOUBTFUL = "is there, or may be, and may be of a moment after the thaw: remove it, unless it is somebody else's."
+DOUBTFUL = "is there, or may be, and may be of another moment: remove it, unless it is somebody else's."
+# What a snapshot is until it has its name (see worker/snapshots.py), and after how many seconds nobody is at work on it any more.
+UNFINISHED, ABANDONED = "unfinished", 3600
+LEFT = "may be left under a name that begins with saltrbd_begun.; rbd_snapshot.present removes that when it is an hour old."
 
 
 def named(name, images=None, pool=None, namespace=None):
@@ -44,28 +47,52 @@ def check_consistency(value):
     return value
 
 
-def may_be(spec, outcome):
-    """Tell whether the snapshot may be there although its making had no answer; pure."""
+def quiesce(targets, consistency):
+    """Return whether the quiesce hooks of the images' clients are called before their snapshots: "skip" or "try"; pure.
+
+    What stands still by us (``targets``) needs none: it would find the filesystem frozen; and it would stand still for as long as the hooks
+    of images beside it take on other hosts. ``crash`` never freezes. Of the others only those can freeze it that have it mounted; nobody
+    tells whether one did, so that it counts as crash-consistent, and one that fails is no reason to make none.
+    """
+    return "skip" if targets or consistency == "crash" else "try"
+
+
+def too_early(seconds):
+    """Return why a snapshot is not filesystem-consistent whose filesystem did not stand still until it was made."""
+    after = "" if seconds is None else " after {:.0f} s".format(seconds)
+    return "its filesystem was thawed{}, before the snapshot was known to be on the image".format(after)
+
+
+def may_be(spec, outcome, begun):
+    """Tell whether the snapshot may be there although its making had no answer; pure. ``begun``: it has no name yet."""
     facts = getattr(outcome.error, "facts", None) or {}
-    return bool(facts.get("unknown")) and (facts["seen"] is None or find(facts["seen"], spec.snapshot) is not None)
+    if not facts.get("unknown"):
+        return False
+    # A client that has the image's lock may make it yet, but then nobody takes it for the snapshot.
+    return bool(begun) or facts["seen"] is None or find(facts["seen"], spec.snapshot) is not None
+
+
+def left(begun):
+    """Return what is said of a snapshot that is left, or may be: named already, or only begun."""
+    return LEFT if begun else DOUBTFUL
 
 
 def find(image, name):
     """Return the facts of a user's snapshot among an image's, None where there is none."""
     for item in image["snapshots"]:
-        if item["name"] == name and item["type"] == "user":
+        if item["name"] == name and item["type"] in ("user", UNFINISHED):
             return item
     return None
 
 
-def plan_present(wanted, images, protect=False, consistency="auto", targets=None):
-    """Return the :class:`Plan` that makes the snapshots, protected where ``protect``.
+def plan_present(wanted, images, protect=False, consistency="auto", targets=None, now=0):
+    """Return the :class:`Plan` that makes the snapshots, protected where ``protect``, and removes of the images what was never finished.
 
     ``images``: {image spec: facts or None}. ``targets``: {image spec: reason or None} for what is to be frozen; None
-    means that the filesystem can be frozen.
+    means that the filesystem can be frozen. ``now``: seconds since 1970.
     """
-    plan = Plan()
-    make, protects = [], []
+    plan = _without_unfinished(images, now)
+    make, protects, there = [], [], []
     for spec in wanted:
         image = images[spec.head]
         if image is None:
@@ -75,6 +102,8 @@ def plan_present(wanted, images, protect=False, consistency="auto", targets=None
             )
             continue
         current = find(image, spec.snapshot)
+        if current is not None:
+            there.append(str(spec))
         if current is not None and (current["protected"] or not protect):
             continue
         plan.changes[str(spec)] = _creation(protect) if current is None else {"protected": change(False, True)}
@@ -95,9 +124,33 @@ def plan_present(wanted, images, protect=False, consistency="auto", targets=None
         return Plan(changes=plan.changes, refusals=plan.refusals)
     if make:
         plan.steps.append(("rbd_snapshot.create", {"name": make, "protect": protect, "consistency": consistency}))
+    if make and there:
+        plan.notes.append("Of another moment, because they were there before: {}.".format(_some(there)))
     if protects:
         plan.steps.append(("rbd_snapshot.protect", {"name": protects}))
     return plan
+
+
+def _without_unfinished(images, now):
+    """What a killed run has begun, or a client made for it after its end, has no name by which anybody would take it for a snapshot."""
+    plan, protected = Plan(), []
+    for head, image in sorted(images.items()):
+        for item in (image or {}).get("snapshots", ()):
+            if item["type"] != UNFINISHED or item["created"] + ABANDONED > now:
+                continue
+            name = str(head._replace(snapshot=item["name"]))
+            plan.changes[name] = {"snapshot": change("present", None)}
+            plan.planned[("snapshot", name)] = None
+            protected += [name] if item["protected"] else []
+    if protected:
+        plan.steps.append(("rbd_snapshot.unprotect", {"name": protected}))
+    if plan.changes:
+        plan.steps.append(("rbd_snapshot.remove", {"name": list(plan.changes)}))
+    return plan
+
+
+def _some(names):
+    return ", ".join(names) if len(names) <= 8 else "{} and {} more".format(", ".join(names[:8]), len(names) - 8)
 
 
 def _creation(protect):

@@ -4,7 +4,7 @@ import glob
 
 
 def layout(entries, namespaces=()):
-    """Return ``{"namespaces": [...], ...}``: lists for namespaces, images, clones, devices, filesystems, mounts and snapshots.
+    """Return ``{KIND: [...]}``, KIND being namespaces, images, clones, encryption, devices, filesystems, mounts and snapshots.
 
     Each item has ``id``, ``function`` (the state), ``arguments`` and ``require`` (a list of {state module: id}). A clone
     comes after its parent's snapshot, a snapshot after the mount that it freezes. Snapshots of images without a mount
@@ -14,10 +14,13 @@ def layout(entries, namespaces=()):
     makers = {entry["spec"]: _maker(entry) for entry in entries}
     mounts = {entry["mount"]: _id("mount", entry["mount"]) for entry in entries if entry["mount"]}
     snapshots, taken_by = _snapshots(entries, makers)
-    found = {"images": [], "clones": [], "devices": [], "filesystems": [], "mounts": [], "snapshots": snapshots}
+    kinds = ("images", "clones", "encryption", "devices", "filesystems", "mounts")
+    found = dict({kind: [] for kind in kinds}, snapshots=snapshots)
     found["namespaces"] = [_item(identity, "rbd_namespace.present", [], name=str(place)) for place, identity in places.items()]
     for entry in entries:
         found["clones" if entry["clone"] else "images"].append(_image(entry, taken_by, places))
+        if _is_formatted(entry):
+            found["encryption"].append(_encryption(entry))
         if entry["mount"]:
             found["devices"].append(_device(entry, makers[entry["spec"]]))
             if not entry["clone"]:
@@ -30,7 +33,14 @@ def _id(kind, name):
     return "rbd {} {}".format(kind, name)
 
 
+def _is_formatted(entry):
+    """A clone has its parent's LUKS header."""
+    return bool(entry["encryption"]) and not entry["clone"]
+
+
 def _maker(entry):
+    if _is_formatted(entry):
+        return _needs("rbd_encryption", _id("encryption", entry["spec"]))
     kind = "clone" if entry["clone"] else "image"
     return _needs("rbd_" + kind, _id(kind, entry["spec"]))
 
@@ -49,9 +59,16 @@ def _image(entry, taken_by, places):
     name, place = str(entry["spec"]), entry["spec"]._replace(image="")
     require = [_needs("rbd_namespace", places[place])] if place in places else []
     if not entry["clone"]:
-        return _item(_id("image", name), "rbd_image.present", require, name=name, **entry["image"])
+        key = entry["encryption"] if entry["image"].get("allow_shrink") else None
+        return _item(_id("image", name), "rbd_image.present", require, name=name, encryption=key, **entry["image"])
     require += [taken_by[entry["parent"]]] if entry["parent"] in taken_by else []
     return _item(_id("clone", name), "rbd_clone.present", require, name=name, parent=str(entry["parent"]), **entry["image"])
+
+
+def _encryption(entry):
+    name = str(entry["spec"])
+    made = [_needs("rbd_image", _id("image", name))]
+    return _item(_id("encryption", name), "rbd_encryption.formatted", made, name=name, encryption=entry["encryption"])
 
 
 def _device(entry, maker):
@@ -64,6 +81,7 @@ def _device(entry, maker):
         driver=entry["driver"],
         options=entry["map_options"],
         exclusive=entry["exclusive"],
+        encryption=entry["encryption"],
         persist=entry["persist"],
     )
 

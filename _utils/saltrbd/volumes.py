@@ -2,7 +2,7 @@
 
 import posixpath
 
-from saltrbd import clone, device_plan, image, mkfs_options, mount, snapshot
+from saltrbd import clone, device_plan, image, mkfs_options, mount, snapshot, volume_encryption
 from saltrbd import spec as specs
 from saltrbd.errors import InvalidPillar, RbdError, quoted, unknown_keys
 from saltrbd.settings import RBD_KEYS
@@ -11,7 +11,7 @@ FS_TYPES = ("ext4", "xfs")
 DRIVERS = ("auto", "krbd", "nbd", "fuse")
 _PLACE = {"pool", "namespace", "image"}
 _LAYOUT = {"size", "features", "object_size", "stripe_unit", "stripe_count", "data_pool", "metadata", "config"}
-_MOUNT = {"mount", "fs_type", "mount_options", "persist", "grow", "driver", "map_options", "exclusive"}
+_MOUNT = {"mount", "fs_type", "mount_options", "persist", "grow", "driver", "map_options", "exclusive", "encryption"}
 VOLUME_KEYS = _PLACE | _LAYOUT | _MOUNT | {"allow_shrink", "restore_from_trash", "label", "mkfs_options", "snapshots"}
 CLONE_KEYS = _PLACE | _LAYOUT | _MOUNT | {"parent", "clone_format", "restore_from_trash", "snapshots"}
 SNAPSHOT_KEYS = {"protected", "consistency"}
@@ -64,6 +64,7 @@ def read(section, settings, exists=None):
             entry = _entry(reader, where, name, reader.mapping(where, declared, keys), kind == "clones")
             if entry:
                 entries.append(entry)
+    volume_encryption.settle(reader, entries)
     _check_together(reader, entries, exists)
     if reader.mistakes:
         raise InvalidPillar.of(reader.mistakes)
@@ -113,6 +114,8 @@ def _entry(reader, where, name, declared, is_clone):
     }
     for key in ("label", "mkfs_options", "mount_options", "persist", "grow", "driver", "map_options", "exclusive"):
         entry[key] = declared.get(key)
+    path = ["rbd", "clones" if is_clone else "volumes", name]
+    entry["encryption"] = volume_encryption.read(reader, where, path, declared) if found else None
     if not is_clone and declared.get("size") is None:
         reader.wrong(where, "has no size")
     return entry if found else None

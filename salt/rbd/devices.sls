@@ -3,4 +3,5 @@
 include:
   - rbd.images
   - rbd.clones
+  - rbd.encryption
 {{ declare(['devices']) }}

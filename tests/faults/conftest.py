@@ -19,7 +19,10 @@ class Tally:
 
     def lines(self):
         yield f"{self.kills} kills landed; by whom was hit: {_counted(self.victims)}"
-        yield f"of them {_counted({phase: self.phases[phase] for phase in PHASES})}; in none of these {self.phases['']}"
+        yield "where they landed (a snapshot is taken while filesystems are frozen, so that one kill can count twice):"
+        for phase, words in PHASES.items():
+            yield f"  {words:<45}{self.phases[phase]:>4}"
+        yield f"  {'in none of these':<45}{self.phases['']:>4}"
         yield f"every filesystem took writes again after {max(self.thawed):.1f} s at most"
         yield f"highstates until all was as declared: {_counted(self.runs)}; after {max(self.converged):.0f} s at most"
 
@@ -31,6 +34,17 @@ def _counted(counter):
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=KILLS, help=f"how many kills (default {KILLS})")
     parser.addoption("--seed", type=int, default=None, help="the number that the kills are drawn by (default: a new one)")
+    parser.addoption(
+        "--only",
+        type=_numbers,
+        default=None,
+        metavar="NUMBERS",
+        help="of these kills only those with these numbers, such as 6,23: with the seed of a run it does again what failed in it",
+    )
+
+
+def _numbers(text):
+    return [int(number) for number in text.split(",")]
 
 
 def pytest_configure(config):
@@ -41,17 +55,23 @@ def pytest_configure(config):
 
 def pytest_generate_tests(metafunc):
     if "kill" in metafunc.fixturenames:
-        kills = plan(metafunc.config.getoption("kills"), metafunc.config.kill_seed)
+        kills, only = plan(metafunc.config.getoption("kills"), metafunc.config.kill_seed), metafunc.config.getoption("only")
+        kills = [kill for kill in kills if only is None or kill.number in only]
         metafunc.parametrize("kill", kills, ids=str)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """A long run tells of a failure at once, with what the highstates said."""
+    """A long run tells of a failure at once: what was killed, what each highstate said since, the host as it is, the traceback."""
     report = yield
     if report.failed and call.excinfo:
+        site = item.funcargs.get("site") if hasattr(item, "funcargs") else None
+        lines = [*site.story, *site.look()] if site else []
+        if "kill" in getattr(item, "fixturenames", ()):
+            number = item.callspec.params["kill"].number
+            lines.append(f"again by: ./lab test faults --kills {number + 1} --seed {item.config.kill_seed} --only {number} -k test_kill")
         terminal = item.config.pluginmanager.get_plugin("terminalreporter")
-        terminal.write_line(f"\n{item.name}: {str(call.excinfo.value)[:3000]}")
+        terminal.write_line("\n".join(["", f"{item.name} failed", *lines, report.longreprtext]))
     return report
 
 
@@ -78,3 +98,9 @@ def site(cluster, make_pool, tmp_path_factory, repo):
     found.prepare()
     yield found
     found.close()
+
+
+@pytest.fixture(scope="session")
+def salt_factories_default_root_dir(tmp_path_factory):
+    """Where the daemons of pytest-salt-factories live."""
+    return tmp_path_factory.mktemp("salt")

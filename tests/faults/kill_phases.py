@@ -5,13 +5,14 @@ import os
 import subprocess
 from pathlib import Path
 
-from saltrbd import client, device_find, freeze, freezer, proc
+from saltrbd import client, device_find, freeze, freezer, proc, process
 
 from labkit import processes
 
 _FLAGS = {"frozen": 0, "snapshot": 1, "clone": 2}
-_MKFS = 8
-_OPERATIONS = {"snapshot_create": "snapshot", "clone_create": "clone"}
+# Where the pids of what Salt has started last stand, and what tells these programs.
+_STARTED = {"mkfs": 8, "worker": 16, "helper": 24}
+_OPERATIONS = {"snapshot_create": "snapshot", "snapshot_name": "snapshot", "clone_create": "clone"}
 
 
 class Phases:
@@ -50,21 +51,22 @@ class Phases:
 
         def watched_popen(one, argv, *args, **kwargs):
             popen(one, argv, *args, **kwargs)
-            if os.path.basename(str(argv[0])).startswith("mkfs."):
-                self._memory[_MKFS : _MKFS + 8] = one.pid.to_bytes(8, "little")
+            kind = kind_of(argv)
+            if kind:
+                self._memory[_STARTED[kind] : _STARTED[kind] + 8] = one.pid.to_bytes(8, "little")
 
         client.Client.batch, freezer.Freezer.freeze, freezer.Freezer.thaw = watched_batch, watched_freeze, watched_thaw
         subprocess.Popen.__init__ = watched_popen
 
-    def mkfs(self):
-        """The pid of the mkfs that runs, or None."""
-        pid = int.from_bytes(self._memory[_MKFS : _MKFS + 8], "little")
-        return pid if pid and proc.name_of(pid).startswith("mkfs.") and proc.start_of(pid) else None
+    def started(self, kind):
+        """The pid of the mkfs, the worker or the helper that runs, or None."""
+        pid = int.from_bytes(self._memory[_STARTED[kind] : _STARTED[kind] + 8], "little")
+        return pid if pid and proc.start_of(pid) is not None and kind_of(processes.arguments(pid)) == kind else None
 
     def now(self, fsid):
         """The set of phases that hold in this moment."""
         found = {phase for phase, index in _FLAGS.items() if self._memory[index]}
-        if self.mkfs():
+        if self.started("mkfs"):
             found.add("mkfs")
         if unmounted(fsid):
             found.add("unmounted")
@@ -73,7 +75,7 @@ class Phases:
     def holds(self, phase, fsid):
         """Whether a phase holds; cheaper than all of them."""
         if phase == "mkfs":
-            return self.mkfs() is not None
+            return self.started("mkfs") is not None
         if phase == "unmounted":
             return unmounted(fsid)
         return bool(self._memory[_FLAGS[phase]])
@@ -89,22 +91,20 @@ def unmounted(fsid):
         return False  # it went just now
 
 
-def helpers(salt):
-    """The pids of (the freezing process, its guard) that a run of Salt has started; None for one that is not there."""
-    name = os.path.basename(freezer.HELPER)
-    found = processes.find(lambda argv: any(os.path.basename(word) == name for word in argv) and argv[-1] == str(salt))
-    guards = [pid for pid in found if _parent(pid) in found]
-    return next((pid for pid in found if pid not in guards), None), next(iter(guards), None)
+def kind_of(argv):
+    """What of ours an argument list starts, or None; a helper starts as systemd-run and becomes itself."""
+    words = [str(word) for word in argv]
+    if words and os.path.basename(words[0]).startswith("mkfs."):
+        return "mkfs"
+    if freezer.HELPER in words:
+        return "helper"
+    return "worker" if process._HERE in words else None
 
 
-def worker(salt):
-    """The pid of the worker of a run of Salt, or None."""
-    found = processes.find(lambda argv: len(argv) == 5 and argv[3].endswith("saltrbd/worker") and argv[4] == str(salt))
-    return next(iter(found), None)
-
-
-def _parent(pid):
+def guard(helper):
+    """The pid of the process that thaws where the freezing one dies, or None."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        children = Path(f"/proc/{helper}/task/{helper}/children").read_text().split()
     except OSError:
         return None
+    return int(children[0]) if children else None

@@ -4,7 +4,13 @@ import random
 from collections import namedtuple
 
 # Where a kill can land. They overlap: a snapshot is taken while filesystems are frozen.
-PHASES = ("frozen", "mkfs", "unmounted", "snapshot", "clone")
+PHASES = {
+    "frozen": "while a filesystem is frozen",
+    "mkfs": "inside mkfs",
+    "unmounted": "between map and mount",
+    "snapshot": "inside a snapshot",
+    "clone": "inside a clone",
+}
 # Who can be hit in a phase. The helper and its guard live only around a freeze; a device's daemon that dies costs half a minute,
 # until the cluster drops its watch, so it is drawn less often.
 _ANY = ("salt",) * 4 + ("worker",) * 3 + ("daemon",)

@@ -1,5 +1,6 @@
 """The host whose highstates are killed: one volume with data that was written before, and in each run a new one and a clone."""
 
+import faulthandler
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import salt.config
-from kill_phases import Phases, helpers, unmounted, worker
+from kill_phases import Phases, guard, kind_of, unmounted
 from saltfactories.utils.functional import Loaders
 from saltrbd import client, device_find, proc
 
@@ -36,7 +37,26 @@ include:
         - rbd_snapshot: {pool}/{new}@s
 """
 
-Landed = namedtuple("Landed", "phases victims time")
+Landed = namedtuple("Landed", "phases victims time writers")
+
+
+def _of_interest(results):
+    """What failed, and what was changed."""
+    for result, comment, changes, name in results:
+        if result is not True or changes:
+            yield f"{name}: {result}: {comment}"
+
+
+def uptime():
+    """Seconds since the boot, as /proc/uptime has them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _signal(pid, sign):
+    try:
+        os.kill(pid, sign)
+    except ProcessLookupError:
+        pass
 
 
 class Site:
@@ -49,6 +69,10 @@ class Site:
         self.pillar = {}
         self.took, self.lasted = 1.0, {}
         self._runs = 0
+        # The pids of all runs, as text; and (what, pid) of what the killed one had started.
+        self.salts, self.children = set(), []
+        # What happened since the last kill began, for the one that fails.
+        self.story = []
         (folder / "states").mkdir()
         known = {key: getattr(cluster, key) for key in ("fsid", "monitors", "conf", "user", "keyring")}
         pillar = {"ceph": {**known, "pool": pool, "fs_type": "ext4", **(ceph or {})}, "rbd": {"timeout": 20, **(rbd or {})}}
@@ -108,11 +132,14 @@ class Site:
         self.phases.clear()
         pid = os.fork()
         if pid:
+            self.salts.add(str(pid))
             return pid, answer
         try:
             log = os.open(str(self.folder / "run.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(log, 1)
             os.dup2(log, 2)
+            # Of a run that does not end the log tells where it is.
+            faulthandler.dump_traceback_later(RUN_LIMIT - 10, file=log)
             if watch:
                 self.phases.watch()
             self.loaders.reset_state()
@@ -139,7 +166,12 @@ class Site:
                 os.waitpid(pid, 0)
                 raise AssertionError(f"a highstate did not end within {RUN_LIMIT} s: {processes.state(pid)}")
             time.sleep(0.01)
-        return json.loads(answer.read_text()) if answer.exists() else None
+        results = json.loads(answer.read_text()) if answer.exists() else None
+        self.tell("a highstate " + ("was killed" if results is None else f"of {len(results)} states ended"), *_of_interest(results or ()))
+        return results
+
+    def tell(self, *lines):
+        self.story += [f"{time.strftime('%H:%M:%S')} {lines[0]}", *("    " + line for line in lines[1:])]
 
     def apply(self, declared):
         return self.finish(*self.start(declared))
@@ -189,25 +221,32 @@ class Site:
             time.sleep(kill.moment * self.took)
         if proc.start_of(pid) is None:
             return None
-        os.kill(pid, signal.SIGSTOP)
-        while processes.state(pid) not in ("T", "Z", ""):
-            time.sleep(0.0005)
-        phases = self.phases.now(self.cluster.fsid)
-        victims = self._victims(kill.victim, pid)
-        for _, victim in victims:
-            try:
-                os.kill(victim, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        os.kill(pid, signal.SIGCONT)
-        return Landed(phases, [name for name, _ in victims], time.monotonic())
+        # What works for Salt stands still with it, so that the kill lands where it is said to land, not a few milliseconds later. The
+        # helper does not: it is there to thaw whatever stands still.
+        self.children = [(kind, one) for kind in ("worker", "mkfs", "helper") for one in [self.phases.started(kind)] if one]
+        still = [pid, *(one for kind, one in self.children if kind != "helper")]
+        try:
+            for one in still:
+                _signal(one, signal.SIGSTOP)
+            while any(processes.state(one) not in ("T", "Z", "") for one in still):
+                time.sleep(0.0005)
+            phases = self.phases.now(self.cluster.fsid)
+            victims = self._victims(kill.victim, pid)
+            when = uptime()
+            for _, victim in victims:
+                _signal(victim, signal.SIGKILL)
+        finally:
+            for one in still:
+                _signal(one, signal.SIGCONT)
+        self.tell(f"killed: {victims}, while {sorted(phases) or 'none of the phases'}")
+        return Landed(phases, [name for name, _ in victims], when, self.writers())
 
     def _victims(self, wanted, salt):
         """[(what, pid)] of those of the wanted ones that are there; Salt itself where none is."""
-        helper, guard = helpers(salt)
-        daemons = sorted(one.pid for one in self.mappings() if one.pid)
-        there = {"salt": salt, "helper": helper, "guard": guard, "worker": worker(salt), "mkfs": self.phases.mkfs()}
-        there["daemon"] = daemons[-1] if daemons else None
+        there = {"salt": salt, **{kind: self.phases.started(kind) for kind in ("helper", "worker", "mkfs")}}
+        there["guard"] = guard(there["helper"])
+        daemons = [one.pid for one in self.mappings() if one.pid]
+        there["daemon"] = max(daemons, key=proc.start_of) if daemons else None
         found = [(name, there[name]) for name in wanted.split("+") if there[name]]
         return found or [("salt", salt)]
 
@@ -216,22 +255,39 @@ class Site:
     def mappings(self):
         return [one for one in device_find.on_host() if one.fsid == self.cluster.fsid]
 
+    def look(self):
+        """Lines about this host as it is: mappings, mounts, what of ours runs; and the end of what the highstates have logged."""
+        known = {"fsid": self.cluster.fsid, "conf": self.cluster.conf, "monitors": self.cluster.monitors}
+        yield from ("mapped: " + str(one) for one in self.mappings())
+        yield from ("there: " + line for line in lab_cleanup.describe(lab_cleanup.leftovers(known)))
+        log = self.folder / "run.log"
+        yield from ("log: " + line for line in (log.read_text(errors="replace").splitlines()[-60:] if log.exists() else ()))
+
     def mounted(self):
         return [mount.point for mount in proc.mounts() if mount.point.startswith(str(self.folder / "mnt") + "/")]
 
+    def writers(self):
+        """Begin to write to every mounted filesystem: [(mount point, a process that tells when it was done, and by which exit code)]."""
+        words = ["/bin/sh", "-c", 'echo x >"$0"; code=$?; read -r now rest </proc/uptime; echo "$now $code"']
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        return [(point, subprocess.Popen([*words, f"{point}/probe"], **quiet)) for point in self.mounted()]
+
     def until_writable(self, landed):
-        """Write to every mounted filesystem until it takes it; return the seconds since the kill."""
-        for point in self.mounted():
-            left = landed.time + THAW_LIMIT - time.monotonic()
-            writer = subprocess.Popen(
-                ["/bin/sh", "-c", 'echo x >"$0"', f"{point}/probe"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            try:
-                writer.wait(timeout=max(0.5, left))
-            except subprocess.TimeoutExpired:
-                writer.kill()
-                raise AssertionError(f"{point} is still frozen {THAW_LIMIT} s after the kill: {proc.stuck(writer.pid)}")
-        return time.monotonic() - landed.time
+        """Wait until every filesystem has taken the writes that began with the kill, and takes new ones; return the seconds since the kill
+        until the last of the first had. Only where the device's daemon is dead may a write have failed."""
+        thawed = 0.0
+        for now, writers in enumerate((landed.writers, self.writers())):
+            for point, writer in writers:
+                left = landed.time + THAW_LIMIT - uptime()
+                try:
+                    done, code = (float(word) for word in writer.communicate(timeout=max(2.0, left))[0].split())
+                except subprocess.TimeoutExpired:
+                    writer.kill()
+                    raise AssertionError(f"{point} is still frozen {THAW_LIMIT} s after the kill: {proc.stuck(writer.pid)}")
+                assert code == 0 or "daemon" in landed.victims, f"{point} took no write after the kill"
+                thawed = thawed if now else max(thawed, done - landed.time)
+        assert thawed < THAW_LIMIT, f"a filesystem was frozen for {thawed:.1f} s after the kill"
+        return thawed
 
     def converge(self, declared):
         """Run highstates as an operator would until one is clean; return (how many it took, seconds)."""
@@ -277,9 +333,10 @@ class Site:
         assert sorted(left.devices) == sorted(os.path.basename(one.device) for one in mappings), left
         assert len(left.daemons) == len(expected), left
         assert not unmounted(self.cluster.fsid)
-        for name in ("freeze_helper.py", "mkfs.ext4"):
-            running = processes.find(lambda argv, name=name: any(os.path.basename(word) == name for word in argv[:6]))
-            assert not [pid for pid in running if self.pool in str(processes.arguments(pid)) or name.startswith("freeze")], name
+        # Known by who started them: another run of tests on this machine has such processes too.
+        running = processes.find(lambda argv: kind_of(argv) in ("helper", "worker") and argv[-1] in self.salts)
+        assert not [processes.arguments(pid) for pid in running]
+        assert not [name for name, pid in self.children if kind_of(processes.arguments(pid)) == name]
         folders = [path for path in Path("/run/rbd-volumes").glob(f"*/{self.cluster.fsid}.*") if path.is_dir()]
         assert len([path for path in folders if path.parent.name == ".fuse"]) in (0, len(expected)), folders
 

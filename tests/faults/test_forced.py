@@ -90,27 +90,33 @@ class Fault:
     def osd_full(self):
         """So it is from a millionth of its space on; it has a few megabytes in it. Ceph lets writes wait then, without an error."""
         ratios = {"nearfull": "0.85", "backfillfull": "0.9", "full": "0.95"}
-        for name in ratios:
-            self.ceph("osd", f"set-{name}-ratio", "0.000001")
-        with self._told_by_the_doctor("OSD_FULL"):
+        try:
+            for name in ratios:
+                self.ceph("osd", f"set-{name}-ratio", "0.000001")
+            self._told_by_the_doctor("OSD_FULL")
             yield
+        finally:
             for name, ratio in ratios.items():
                 self.ceph("osd", f"set-{name}-ratio", ratio)
+        self._is_over("OSD_FULL")
 
     @contextmanager
     def quota(self):
         """The pool may have no more objects than it has; writes wait as well."""
-        self.ceph("osd", "pool", "set-quota", "rbd", "max_objects", "1")
-        with self._told_by_the_doctor("POOL_FULL"):
+        try:
+            self.ceph("osd", "pool", "set-quota", "rbd", "max_objects", "1")
+            self._told_by_the_doctor("POOL_FULL")
             yield
+        finally:
             self.ceph("osd", "pool", "set-quota", "rbd", "max_objects", "0")
+        self._is_over("POOL_FULL")
 
-    @contextmanager
     def _told_by_the_doctor(self, code):
         self.until(lambda: code in self.ceph("health")["checks"], 90)
         found = {one.name: one for one in doctor.examine({}, self.host.loaders.pillar)}
         assert (found["health"].status, code in found["health"].text) == ("fault", True), found["health"]
-        yield
+
+    def _is_over(self, code):
         self.until(lambda: code not in self.ceph("health")["checks"], 90)
 
     @contextmanager
@@ -218,7 +224,7 @@ def test_the_pool_goes_under_way(whole, host, repo, tmp_path_factory):
     results = other.finish(pid, answer)
     assert time.monotonic() - began < LONGEST
     said = [one[1] for one in results if one[0] is not True]
-    assert said
+    assert f"the pool {pool} does not exist" in " ".join(said), said
     assert "Traceback" not in str(results)
     make()
     for one in other.mappings():

@@ -1,20 +1,17 @@
-"""A key that stands in pillar and keyring is in nothing else: no return, no log however detailed, no argument or environment of a child, no
-file that others than root can read.
+"""A key and a passphrase that stand in pillar and keyring are in nothing else: no return, no log however detailed, no argument or
+environment of a child, no file that others than root can read. Salt's events: test_secrets_events.py.
 """
 
 import json
 import logging
 import os
-import re
 import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from kill_site import Site
-
-from labkit import commands
+from planted import plant, sealed, shown, uproot
 
 # Where the package, Salt and the tools write; the site's own folder comes to it.
 PLACES = ("/run/rbd-volumes", "/etc/rbd-volumes", "/etc/fstab", "/etc/systemd/system", "/usr/local/lib/rbd-volumes", "/var/tmp")
@@ -25,19 +22,10 @@ TRACE = 5
 
 @pytest.fixture
 def planted(cluster, make_pool, tmp_path, repo):
-    """A site whose user's key lies in its keyring and, as keyring_text, in its pillar: (site, key)."""
-    pool = make_pool()
-    argv = ["ceph", "-c", cluster.conf, "auth", "get-or-create", "client.planted", "mon", "profile rbd", "osd", f"profile rbd pool={pool}"]
-    text = commands.run(argv)[1]
-    key = re.search(r"key = (\S+)", text).group(1)
-    keyring = tmp_path / "keyring"
-    keyring.touch(mode=0o600)
-    keyring.write_text(text)
-    site = Site(cluster, pool, tmp_path, repo, ceph={"user": "planted", "keyring": str(keyring), "keyring_text": text})
-    (tmp_path / "pillar/all.sls").chmod(0o600)
-    yield site, key
-    site.close()
-    commands.run(["ceph", "-c", cluster.conf, "auth", "rm", "client.planted"])
+    """A site of this test's own with the secrets in pillar and keyring."""
+    found = plant(cluster, make_pool(), tmp_path, repo)
+    yield found
+    uproot(found)
 
 
 def note_everything(folder):
@@ -57,21 +45,21 @@ def note_everything(folder):
     subprocess.Popen.__init__ = noted
 
 
-def seen_in_proc(key, over, found):
+def seen_in_proc(secrets, over, found):
     """Look at every process of this host until it is over."""
     while not over.is_set():
         for path in Path("/proc").glob("[0-9]*"):
             for name in ("cmdline", "environ"):
                 try:
-                    if key.encode() in (path / name).read_bytes():
+                    if any(secret.encode() in (path / name).read_bytes() for secret in secrets.values()):
                         found.append(f"{path}/{name}: {(path / 'cmdline').read_bytes()[:200]}")
                 except OSError:
                     continue
         time.sleep(0.005)
 
 
-def files_with(key, folder):
-    """[(path, mode)] of all files in the places that hold the key."""
+def files_with(secrets, folder):
+    """[(path, mode)] of all files in the places that hold one of the secrets."""
     found = []
     for place in (folder, *PLACES):
         if Path(place).is_file():
@@ -80,26 +68,30 @@ def files_with(key, folder):
             paths = [Path(at, name) for at, folders, names in os.walk(place) for name in names if not at.startswith(f"{folder}/mnt")]
         for path in paths:
             try:
-                if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 24 and key.encode() in path.read_bytes():
-                    found.append((str(path), path.stat().st_mode & 0o777))
+                if not path.is_file() or path.is_symlink() or path.stat().st_size >= 1 << 24:
+                    continue
+                content = path.read_bytes()
             except OSError:
                 continue
+            if any(secret.encode() in content for secret in secrets.values()):
+                found.append((str(path), path.stat().st_mode & 0o777))
     return found
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("broken", [False, True])
-def test_a_key_is_found_nowhere(planted, broken, ceph_cli):
+def test_a_secret_is_found_nowhere(planted, broken, ceph_cli):
     """In a highstate that makes everything, and in one that fails because the key is good for nothing any more."""
-    site, key = planted
+    site, secrets = planted
     number, declared = site.next()
     if broken:
         site.needs(site.apply(declared))
         ceph_cli("auth", "caps", "client.planted", "mon", "allow r", "osd", "allow r")
         number, declared = site.next()
+    declared[1]["rbd"]["volumes"]["sealed"] = sealed(site)
     found, over = [], threading.Event()
     site.phases.watch = lambda: note_everything(site.folder)
-    watcher = threading.Thread(target=seen_in_proc, args=(key, over, found))
+    watcher = threading.Thread(target=seen_in_proc, args=(secrets, over, found))
     watcher.start()
     try:
         results = site.finish(*site.start(declared, watch=True))
@@ -107,13 +99,13 @@ def test_a_key_is_found_nowhere(planted, broken, ceph_cli):
         over.set()
         watcher.join()
     assert all(one[0] is True for one in results) is not broken
-    assert key not in json.dumps(results)
+    assert any("encryption" in str(one[2]) for one in results) is not broken, "the volume was encrypted in this run"
+    assert shown(secrets, json.dumps(results)) == []
     assert found == []
     for name in ("everything.log", "children.log", "run.log"):
-        text = (site.folder / name).read_text(errors="replace")
-        assert key not in text, name
+        assert shown(secrets, (site.folder / name).read_text(errors="replace")) == [], name
     assert len((site.folder / "everything.log").read_text(errors="replace")) > 10000, "the log is as detailed as it can be"
     assert "mkfs" in (site.folder / "children.log").read_text() or broken
-    holders = dict(files_with(key, site.folder))
+    holders = dict(files_with(secrets, site.folder))
     assert {str(site.folder / "keyring"), str(site.folder / "pillar/all.sls")} <= set(holders), "the search finds what is there"
     assert {path: oct(mode) for path, mode in holders.items() if mode & 0o077} == {}

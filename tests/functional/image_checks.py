@@ -34,6 +34,9 @@ with rbd.Image(context, name) as image:
     exec(statement)
 """
 
+# Stands in for the rbd-mirror daemon of another site, which opens the image too.
+MIRROR = "watch = context.watch('rbd_mirroring', print)"
+
 
 @pytest.fixture
 def start_client(cluster):
@@ -59,11 +62,12 @@ def other_client(start_client):
 
 @pytest.fixture
 def held(start_client):
-    """Hold an image open for writing by another client, as a virtual machine would; gives its client number."""
+    """Hold an image open for writing by another client, as a virtual machine would; gives its client number. ``hold(spec, MIRROR)`` stands
+    in for another one."""
     running = []
 
-    def hold(spec):
-        process = start_client(spec, "image.write(b'x', 0); print(cluster.get_instance_id(), flush=True); sys.stdin.read()")
+    def hold(spec, statement="image.write(b'x', 0)"):
+        process = start_client(spec, statement + "; print(cluster.get_instance_id(), flush=True); sys.stdin.read()")
         running.append(process)
         assert select.select([process.stdout], [], [], 30)[0], "the other client did not open the image"
         return process.stdout.readline().strip()

@@ -181,7 +181,7 @@ def test_another_user_of_the_image(states, mapped, cluster, digest):
         number = process.stdout.readline().strip()
         said = refuses_data(states, spec, digest)
         process.stdin.close()
-    assert "it is in use by 127.0.0.1:0/" in said and f"(client.{number})" in said
+    assert "it is in use by 127.0.0.1:0/" in said and f"(client.{number}, host tests)" in said
     both(states.rbd_filesystem.formatted, spec, fs_type="ext4")
 
 

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ import pytest
 from faults import SLACK, children, lasts, left_behind, lock_held_by_stopped_client, stopped, stopped_when, words_of_children
 from saltrbd import errors, spec
 from saltrbd.client import Client
-from worker_watch import chosen, gone, until, workers
+from worker_watch import chosen, failed, gone, until, workers
 
 from labkit import cluster as lab_cluster
 from labkit import processes
@@ -83,6 +84,21 @@ def test_one_image_hangs(make_client, images, sick):
         assert [watcher["address"] for one in facts for watcher in one["watchers"]] == [address]
         os.kill(holder.pid, signal.SIGCONT)
         until(lambda: ceph.batch(snapshots([images[7]], "t"))[0].error is None, 40, "the image is written again")
+
+
+def test_a_snapshot_waits_for_those_who_may_have_a_hook(make_client, images, sick):
+    """Longer than the limit, where somebody has the image open. A fake of a long quiesce hook: the client does not answer for a while."""
+    ceph, asked = make_client(), dict(images[7].at("s").where(), quiesce="try")
+    ceph.call("cluster_info")
+    with lock_held_by_stopped_client(sick, images[7]) as (holder, _):
+        goes_on = threading.Timer(6, os.kill, (holder.pid, signal.SIGCONT))
+        goes_on.start()
+        with lasts(6, 3 + 55):
+            (outcome,) = ceph.batch([("snapshot_create", asked)])
+        goes_on.join()
+    assert outcome.error is None
+    with lasts(0, 3):
+        assert failed(ceph.batch([("snapshot_create", dict(asked, image=images[8].image))])) == []
 
 
 def test_hanging_images_take_all_threads(make_client, images, sick):

@@ -6,80 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
-from saltrbd import client, device, errors, freeze, proc, settings
+from freeze_checks import HOLD, TOOLS, chosen, helpers, is_frozen, kill_group, no_helper_is_left, targets, tool, wait_thawed
+from saltrbd import client, device, errors, freeze, settings
 from saltrbd import spec as specs
-from saltrbd.freezer import HELPER
 
+from labkit import cgroups
 from labkit import cluster as lab_cluster
-
-TOOLS = "/usr/sbin:/sbin:/usr/bin:/bin"
-
-
-def tool(*argv, check=True, timeout=60):
-    return subprocess.run([shutil.which(argv[0], path=TOOLS), *argv[1:]], check=check, timeout=timeout, capture_output=True, text=True)
-
-
-def chosen(cluster, pool, **limits):
-    values = {"conf": cluster.conf, "user": cluster.user, "keyring": cluster.keyring, "fsid": cluster.fsid, "pool": pool}
-    return settings.load({"id": "tests"}, {"ceph": values, "rbd": limits})
-
-
-@pytest.fixture
-def ceph(cluster, pool):
-    """The client that the modules use."""
-    found = client.get(chosen(cluster, pool))
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def mounted(ceph, rbd_cli, spec, tmp_path):
-    """Map an image and mount a filesystem from it: ``mounted("xfs", "320M")``; returns (spec, mount point)."""
-
-    def make(fs_type="ext4", size="64M", name=spec, options="rw"):
-        rbd_cli("create", name, "--size", size)
-        path = device.map_image(ceph, specs.parse(name)).device
-        point = tmp_path / name.replace("/", "-")
-        point.mkdir()
-        tool(f"mkfs.{fs_type}", "-q", path)
-        tool("mount", "-o", options, path, str(point))
-        return specs.parse(name), str(point)
-
-    return make
-
-
-def targets(ceph, *wanted):
-    return freeze.targets(ceph, wanted, {})
-
-
-def is_frozen(point):
-    """Nobody but the one who tries can tell: a frozen filesystem refuses to be frozen."""
-    if "busy" in tool("fsfreeze", "--freeze", point, check=False).stderr:
-        return True
-    tool("fsfreeze", "--unfreeze", point)
-    return False
-
-
-def wait_thawed(point, seconds):
-    until = time.monotonic() + seconds
-    while is_frozen(point):
-        assert time.monotonic() < until, f"{point} is frozen still after {seconds} s"
-        time.sleep(0.1)
-
-
-def helpers():
-    """The pids of the freezing processes, each before its guard."""
-    return sorted(pid for pid in proc.pids() if HELPER in proc.argv_of(pid))
-
-
-def no_helper_is_left(seconds=5):
-    until = time.monotonic() + seconds
-    while helpers():
-        assert time.monotonic() < until, helpers()
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(("fs_type", "size"), [("ext4", "64M"), ("xfs", "320M")])
@@ -208,37 +144,6 @@ def test_all_or_none(ceph, mounted, spec):
     assert not any(is_frozen(point) for _, point in volumes)
 
 
-HOLD = """
-import sys, time
-sys.path.insert(0, sys.argv[1])
-from saltrbd import freeze, settings, spec
-name = spec.parse(sys.argv[2])
-target = freeze.Target(name, *sys.argv[3:7])
-with freeze.held({name: target}, settings.load({}, {"rbd": {"freeze_timeout": float(sys.argv[7])}})):
-    print("frozen", flush=True)
-    time.sleep(60)
-"""
-
-
-@pytest.fixture
-def holder(repo, ceph):
-    """Hold a filesystem frozen by a process of its own: ``holder(spec, limit)`` returns the process."""
-    started = []
-
-    def hold(spec, limit):
-        target = targets(ceph, spec)[spec]
-        words = [str(spec), target.mount_point, target.device, target.fs_type, target.number, str(limit)]
-        started.append(subprocess.Popen([sys.executable, "-c", HOLD, str(repo / "_utils"), *words], stdout=subprocess.PIPE, text=True))
-        assert started[-1].stdout.readline() == "frozen\n"
-        return started[-1]
-
-    yield hold
-    for process in started:
-        process.kill()
-        process.wait(timeout=10)
-        process.stdout.close()
-
-
 def test_whoever_asked_is_killed(mounted, holder):
     spec, point = mounted()
     process = holder(spec, 60)
@@ -246,6 +151,36 @@ def test_whoever_asked_is_killed(mounted, holder):
     process.kill()
     wait_thawed(point, 2)
     no_helper_is_left()
+
+
+@pytest.fixture
+def group():
+    """A control group in every hierarchy by which service managers end a service: version 2, and named ones of version 1."""
+    name = f"minion-{uuid.uuid4().hex[:8]}"
+    mounts = [line.partition(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    found = [Path(before.split()[4]) / name for before, _, after in mounts if after.startswith("cgroup2 ") or ",name=" in after]
+    for folder in found:
+        folder.mkdir()
+    yield found
+    kill_group(found)
+    assert cgroups.remove(name) == []
+
+
+def test_the_whole_control_group_of_whoever_asked_is_killed(group, mounted, holder):
+    """What systemd does by KillMode=control-group, with SIGKILL: it would get the helper and its guard at once."""
+    spec, point = mounted()
+    enter = 'for group in $0; do echo $$ >"$group/cgroup.procs"; done; exec "$@"'
+    process = holder(spec, 60, ["sh", "-c", enter, " ".join(map(str, group))])
+    try:
+        inside = {int(pid) for folder in group for pid in (folder / "cgroup.procs").read_text().split()}
+        assert group and process.pid in inside and len(helpers()) == 2
+        assert is_frozen(point)
+        kill_group(group)
+        assert process.wait(timeout=5) == -signal.SIGKILL
+        wait_thawed(point, 2)
+        no_helper_is_left()
+    finally:
+        tool("fsfreeze", "--unfreeze", point, check=False)
 
 
 def test_the_freezing_process_is_killed(mounted, holder):
@@ -316,6 +251,60 @@ def test_a_mount_that_is_covered_is_not_frozen(ceph, mounted):
     finally:
         tool("umount", point)
     assert not is_frozen(point)
+
+
+def test_a_bind_mount_of_a_folder_is_enough(ceph, mounted, tmp_path):
+    spec, point = mounted()
+    folder, bound = Path(point, "folder"), tmp_path / "bound"
+    folder.mkdir()
+    bound.mkdir()
+    tool("mount", "--bind", str(folder), str(bound))
+    assert targets(ceph, spec)[spec].mount_point == point
+    tool("umount", point)
+    assert targets(ceph, spec)[spec].mount_point == str(bound)
+    with freeze.held(targets(ceph, spec), ceph.settings) as hold:
+        assert is_frozen(str(bound))
+    assert hold.intact and not is_frozen(str(bound))
+    tool("umount", str(bound))
+
+
+def test_a_mount_in_another_namespace_is_frozen(ceph, mounted):
+    """A container's, for instance: this process does not see it mounted."""
+    spec, point = mounted()
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo there; exec sleep 300"]
+    container = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        assert container.stdout.readline() == "there\n"
+        tool("umount", point)
+        inside = f"/proc/{container.pid}/root{point}"
+        assert targets(ceph, spec)[spec].mount_point == inside
+        with freeze.held(targets(ceph, spec), ceph.settings) as hold:
+            assert is_frozen(inside)
+        assert hold.intact and not is_frozen(inside)
+    finally:
+        container.kill()
+        container.communicate(timeout=10)
+
+
+def test_a_filesystem_on_a_layer_above_is_frozen(ceph, rbd_cli, spec, tmp_path):
+    """A layer of the device-mapper, as LUKS and LVM are."""
+    if not shutil.which("dmsetup", path=TOOLS) or "linear" not in tool("dmsetup", "targets", check=False).stdout:
+        pytest.skip("the kernel has no device-mapper")
+    rbd_cli("create", spec, "--size", "64M")
+    wanted, name = specs.parse(spec), f"t{uuid.uuid4().hex[:8]}"
+    path = device.map_image(ceph, wanted).device
+    tool("dmsetup", "create", name, "--table", f"0 {(64 << 20) // 512} linear {path} 0")
+    try:
+        tool("mkfs.ext4", "-q", f"/dev/mapper/{name}")
+        tool("mount", f"/dev/mapper/{name}", str(tmp_path))
+        found = targets(ceph, wanted)
+        assert found[wanted].mount_point == str(tmp_path) and found[wanted].device == path
+        with freeze.held(found, ceph.settings) as hold:
+            assert is_frozen(str(tmp_path))
+        assert hold.intact and not is_frozen(str(tmp_path))
+    finally:
+        tool("umount", str(tmp_path), check=False)
+        tool("dmsetup", "remove", name)
 
 
 def test_people_freeze_and_thaw(modules, mounted):

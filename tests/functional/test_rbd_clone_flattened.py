@@ -4,7 +4,9 @@ import logging
 
 import pytest
 from image_checks import changed
+from saltrbd import device_plan, kernel
 from saltrbd.errors import ImageNotFound
+from saltrbd.spec import parse as name_of
 
 NO_DEEP = ["--image-feature", "layering,exclusive-lock"]
 
@@ -245,3 +247,24 @@ def test_snapshots_are_counted_with_those_in_the_trash(spec, clone, rbd_cli, dee
     assert made.result is True
     assert f"{spec} has 2 snapshots, 1 of them in Ceph's trash, and {spec}@c is one more; 4 are refused." in made.comment
     assert "is one more" not in run(deep(warn_snapshots=5), "rbd_snapshot.present", f"{spec}@d").comment
+
+
+@pytest.mark.timeout(900)
+def test_more_parents_than_the_kernel_follows(spec, driver, rbd_cli, modules, ceph, states, refuses):
+    """Sixteen are mapped by the kernel's rbd, one more is refused before the map, in the dry run too."""
+    names = [spec, *(f"{spec}-{number}" for number in range(1, kernel.MAX_PARENTS + 2))]
+    rbd_cli("create", spec, "--size", "8M", "--image-feature", "layering")
+    for parent, name in zip(names, names[1:]):
+        snapshot = name_of(f"{parent}@s")
+        ceph.call("snapshot_create", snapshot)
+        ceph.call("clone_create", name_of(name), parent=snapshot.where(), clone_format=2, features=["layering"])
+    for name, refused in ((names[16], False), (names[17], True)):
+        parents = device_plan._parents(ceph, modules.rbd_image.info(name), {})
+        told = kernel.parents_refusal(name_of(name), parents, kernel.supported_features())
+        assert bool(told) is refused
+        assert not told or f"cannot map {name}, which has more than 16 parents. Run 'rbd flatten {name}'" in told
+    if driver == "krbd":
+        assert states.rbd_device.mapped(names[16], persist=False).result is True
+        assert "more than 16 parents" in refuses("rbd_device.mapped", names[17], persist=False)
+        with pytest.raises(Exception, match="Invalid argument"):
+            rbd_cli("device", "map", names[17])

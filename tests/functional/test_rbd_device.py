@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from saltrbd import boot, device_find, mapping, proc
+from saltrbd import boot, device_find, mapping, proc, users
 from saltrbd import spec as specs
 from state_checks import both, refused
 
@@ -23,6 +23,14 @@ with cluster.open_ioctx(sys.argv[4]) as ioctx, rbd.Image(ioctx, sys.argv[5]) as 
     print(cluster.get_instance_id(), flush=True)
     sys.stdin.read()
 """
+
+# They stand in for rbd-mirror daemons, which have the image open: one of another site watches the pool's object rbd_mirroring, one of this
+# site writes its number, as a text with its length before it, into rbd_mirror_leader.
+MIRRORS = {
+    "another site": "ioctx.watch('rbd_mirroring', print)",
+    "this site": "[name := str(cluster.get_instance_id()).encode(), "
+    "ioctx.execute('rbd_mirror_leader', 'rbd', 'mirror_instances_add', len(name).to_bytes(4, 'little') + name)]",
+}
 
 
 def run(*argv, check=True, **more):
@@ -41,9 +49,9 @@ def holder(cluster):
     """Start another client that has an image open for writing: ``holder(spec)``; returns its number."""
     started = []
 
-    def hold(spec):
+    def hold(spec, code=HOLD):
         pool, _, name = spec.partition("/")
-        argv = ["/usr/bin/python3", "-c", HOLD, cluster.conf, cluster.user, cluster.keyring, pool, name]
+        argv = ["/usr/bin/python3", "-c", code, cluster.conf, cluster.user, cluster.keyring, pool, name]
         process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         started.append(process)
         process.stdout.readline()
@@ -159,14 +167,30 @@ def test_exclusive_and_shared_are_not_the_same(states, modules, image, rbd_cli):
     assert owned["host"] == "tests" and owned["address"] == rbd_cli.json("status", image)["watchers"][0]["address"]
     assert "mapped exclusively" in refused(states.rbd_device.mapped, image, exclusive=False)
     both(states.rbd_device.unmapped, image)
-    assert modules.rbd_device.users(image) == {"device": [], "watchers": [], "locks": [], "owner": None}
+    assert modules.rbd_device.users(image) == {"device": [], "watchers": [], "mirrors": [], "locks": [], "owner": None}
+
+
+@pytest.mark.parametrize("site", MIRRORS)
+def test_a_mirror_daemon_is_in_nobodys_way(site, states, modules, image, pool, holder, rbd_cli):
+    """Told from any other user by what it watches, or by its entry in the pool; the image itself must be mirrored."""
+    rbd_cli("mirror", "pool", "enable", pool, "image")
+    rbd_cli("mirror", "image", "enable", image, "snapshot")
+    number = holder(image, HOLD.replace("    print", f"    told = {MIRRORS[site]}\n    print", 1))
+    found = modules.rbd_device.users(image)
+    assert found["watchers"] == [] and [str(mirror["client"]) for mirror in found["mirrors"]] == [number]
+    both(states.rbd_device.mapped, image)
+    found = modules.rbd_device.users(image)
+    assert [watcher["host"] for watcher in found["watchers"]] == ["tests"] and len(found["mirrors"]) == 1
+    both(states.rbd_device.unmapped, image)
+    other = holder(image)
+    assert f"(client.{other}, host tests)" in refused(states.rbd_device.mapped, image)
 
 
 def test_an_image_in_use_is_refused_with_the_address(states, image, holder, rbd_cli):
     number = holder(image)
     address = rbd_cli.json("status", image)["watchers"][0]["address"]
     comment = refused(states.rbd_device.mapped, image)
-    assert f"{address} (client.{number})" in comment
+    assert f"{address} (client.{number}, host tests); unmap or close it there first. {users.DEAD}" in comment
     both(states.rbd_device.mapped, image, exclusive=False)
     both(states.rbd_device.unmapped, image)
 

@@ -10,9 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from faults import stopped
 from saltrbd import client, device, device_find, owner, proc, settings
 from saltrbd import spec as specs
 from state_checks import both, refused
+
+from labkit import cluster as lab_cluster
 
 
 def run(*argv):
@@ -144,41 +147,74 @@ def test_the_daemon_outlives_salt(make_minion_config, image, modules, states, rb
     assert both(states.rbd_device.unmapped, image).result
 
 
-def test_the_monitor_is_stopped(private_cluster, make_loaders, rbd_cli):
-    from labkit import cluster as lab_cluster
+def test_the_same_name_in_another_cluster(whole, make_loaders, states, modules, rbd_cli):
+    """Pool, image and snapshot are called the same in two clusters: a device of the one is never taken for the other's."""
+    other = type(rbd_cli)(whole)
+    ceph = {key: getattr(whole, key) for key in ("conf", "keyring", "user", "fsid", "monitors")}
+    theirs = make_loaders(pillar={"ceph": {**ceph, "pool": "rbd"}})
+    image = f"rbd/twin-{uuid.uuid4().hex[:6]}"
+    for cli in (rbd_cli, other):
+        cli("create", image, "--size", "8M")
+    both(states.rbd_device.mapped, image)
+    ours = modules.rbd_device.info(image)
+    assert image not in theirs.modules.rbd_device.list()
+    assert (theirs.states.rbd_device.unmapped(image).result, theirs.states.rbd_device.unmapped(image).changes) == (True, {})
+    both(theirs.states.rbd_device.mapped, image)
+    second = theirs.modules.rbd_device.info(image)
+    assert second["device"] != ours["device"] and second["link"] != ours["link"]
+    for facts, word in ((ours, b"ours"), (second, b"theirs")):
+        with open(facts["device"], "r+b", buffering=0) as file:
+            file.write(word.ljust(512))
+            os.fsync(file.fileno())
+    both(theirs.states.rbd_device.unmapped, image)
+    assert modules.rbd_device.info(image)["device"] == ours["device"] and os.path.realpath(ours["link"]) == ours["device"]
+    both(states.rbd_device.unmapped, image)
+    for cli, word in ((rbd_cli, "ours"), (other, "theirs")):
+        assert cli("export", "--no-progress", image, "-").startswith(f"{word} ")
+        cli("rm", "--no-progress", image)
 
-    ceph = {key: getattr(private_cluster, key) for key in ("conf", "keyring", "user", "fsid")}
-    own = make_loaders(pillar={"ceph": {**ceph, "pool": "rbd"}, "rbd": {"timeout": 4}})
-    type(rbd_cli)(private_cluster)("create", "rbd/a", "--size", "8M")
-    type(rbd_cli)(private_cluster)("create", "rbd/b", "--size", "8M")
-    assert own.states.rbd_device.mapped("rbd/a").result is True
-    monitor = lab_cluster.daemons(private_cluster.folder)["ceph-mon"]
-    os.kill(monitor, signal.SIGSTOP)
+
+@pytest.fixture
+def impatient(whole, make_loaders):
+    """Loaders for the cluster whose daemons are stopped: what has no answer within 4 s fails."""
+    ceph = {key: getattr(whole, key) for key in ("conf", "keyring", "user", "fsid")}
+    return make_loaders(pillar={"ceph": {**ceph, "pool": "rbd"}, "rbd": {"timeout": 4}})
+
+
+@pytest.fixture
+def two(whole, rbd_cli, impatient):
+    """Two images there: one that is mapped, and one that is not."""
+    names = [f"rbd/{kind}-{uuid.uuid4().hex[:6]}" for kind in ("mapped", "other")]
+    for name in names:
+        type(rbd_cli)(whole)("create", name, "--size", "8M")
+    assert impatient.states.rbd_device.mapped(names[0]).result is True
+    return names
+
+
+def test_the_monitor_is_stopped(whole, impatient, two):
+    mapped, other = two
     began = time.monotonic()
-    for state in (own.states.rbd_device.mapped, own.states.rbd_device.unmapped):
-        assert state("rbd/b").result is False
+    with stopped(whole, "ceph-mon"):
+        failed = impatient.states.rbd_device.mapped(other)
+        # The session that is there does without a monitor: nothing of that map is left, its lock neither.
+        left = impatient.states.rbd_device.unmapped(other)
     assert time.monotonic() - began < 40
-    os.kill(monitor, signal.SIGCONT)
-    assert own.states.rbd_device.unmapped("rbd/a").result is True
+    assert failed.result is False and failed.changes == {}
+    assert failed.comment.startswith(f"{other} could not be mapped. ") and "did not end within 4 s" in failed.comment, failed.comment
+    assert f"Look whether the monitors run, and whether this host reaches them ({whole.conf})." in failed.comment
+    assert (left.result, left.changes) == (True, {}), left.comment
+    assert impatient.states.rbd_device.unmapped(mapped).result is True
 
 
-def test_the_osd_is_stopped(private_cluster, make_loaders, rbd_cli):
-    from labkit import cluster as lab_cluster
-
-    ceph = {key: getattr(private_cluster, key) for key in ("conf", "keyring", "user", "fsid")}
-    own = make_loaders(pillar={"ceph": {**ceph, "pool": "rbd"}, "rbd": {"timeout": 4}})
-    type(rbd_cli)(private_cluster)("create", "rbd/a", "--size", "8M")
-    type(rbd_cli)(private_cluster)("create", "rbd/b", "--size", "8M")
-    assert own.states.rbd_device.mapped("rbd/a").result is True
-    osd = lab_cluster.daemons(private_cluster.folder)["ceph-osd"]
-    os.kill(osd, signal.SIGSTOP)
+def test_the_osd_is_stopped(whole, impatient, two):
+    mapped, other = two
     began = time.monotonic()
-    results = [own.states.rbd_device.mapped("rbd/b"), own.states.rbd_device.unmapped("rbd/a")]
+    with stopped(whole, "ceph-osd"):
+        results = [impatient.states.rbd_device.mapped(other), impatient.states.rbd_device.unmapped(mapped)]
+    assert time.monotonic() - began < 40
     assert [result.result for result in results] == [False, False]
     assert all("4 s" in result.comment for result in results), [result.comment for result in results]
-    assert time.monotonic() - began < 40
-    os.kill(osd, signal.SIGCONT)
     deadline = time.monotonic() + 120
-    while (last := own.states.rbd_device.unmapped("rbd/a")).result is not True:
-        assert time.monotonic() < deadline, (last.comment, lab_cluster.ceph(private_cluster.folder, "status"))
+    while (last := impatient.states.rbd_device.unmapped(mapped)).result is not True:
+        assert time.monotonic() < deadline, (last.comment, lab_cluster.ceph(whole.folder, "status"))
         time.sleep(1)

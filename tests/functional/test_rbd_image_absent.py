@@ -2,6 +2,7 @@
 
 import pytest
 from image_checks import M, changed, made, trashed
+from saltrbd import users
 
 
 def test_absent_goes_to_the_trash(spec, converges, rbd_cli):
@@ -126,7 +127,8 @@ def test_a_user_stands_in_the_way(spec, held, converges, refuses, rbd_cli):
     address = rbd_cli.json("status", spec)["watchers"][0]["address"]
     for trash in (True, False):
         told = refuses("rbd_image.absent", spec, trash=trash)
-        assert told == f"{spec} is not removed. In the way are: the user {address} (client.{client})."
+        who = f"the user {address} (client.{client}, host tests)"
+        assert told == f"{spec} is not removed. In the way are: {who}. {users.DEAD}"
     held.let_go()
     converges("rbd_image.absent", spec)
 

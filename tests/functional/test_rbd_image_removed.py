@@ -7,6 +7,9 @@ from image_checks import changed, trashed
 from saltrbd import errors
 from saltrbd import spec as specs
 from saltrbd.client import Client
+from worker_watch import until
+
+from labkit import commands
 
 OPERATIONS = {True: "trash_move", False: "image_remove"}
 
@@ -186,3 +189,52 @@ def test_removed_whatever_its_features(features, spec, converges, rbd_cli):
     rbd_cli("bench", "--io-type", "write", "--io-size", "4K", "--io-total", "16K", spec)
     assert converges("rbd_image.absent", spec, trash=False).changes == changed(spec, image=("present", None))
     assert trashed(rbd_cli, spec) == []
+
+
+@pytest.fixture
+def at_work(cluster):
+    """The rbd command at work on something large, until it is killed: ``at_work("flatten", spec)`` returns the process."""
+    running = []
+
+    def start(*words):
+        where = ["--conf", cluster.conf, "--id", cluster.user, "--keyring", cluster.keyring]
+        running.append(subprocess.Popen(["rbd", *where, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait(timeout=30)
+
+
+def test_while_it_is_flattened(spec, at_work, refuses, rbd_cli):
+    """A flatten under way is a user of the clone, and the clone stands in its parent's way: nothing is taken for gone."""
+    rbd_cli("create", spec, "--size", "512G", "--image-feature", "layering")
+    rbd_cli("snap", "create", "--no-progress", f"{spec}@s")
+    rbd_cli("clone", "--rbd-default-clone-format", "2", f"{spec}@s", f"{spec}c", "--image-feature", "layering")
+    process = at_work("flatten", "--no-progress", f"{spec}c")
+    until(lambda: rbd_cli.json("status", f"{spec}c")["watchers"], 20, "the flatten has begun")
+    for trash in (True, False):
+        assert f"{spec}c is not removed. In the way are: the user " in refuses("rbd_image.absent", f"{spec}c", trash=trash)
+        assert f"the clone {spec}c" in refuses("rbd_image.absent", spec, trash=trash)
+    assert process.poll() is None, "it is fast here: take a larger image"
+    assert rbd_cli.json("info", f"{spec}c")["parent"]["image"] == spec.partition("/")[2]
+
+
+def test_while_it_is_purged(spec, cluster, at_work, refuses, unchanged, rbd_cli):
+    """A removal from the trash under way: the name is free, and the trash is not taken for empty."""
+    pool, _, name = spec.partition("/")
+    rbd_cli("create", spec, "--size", "512G", "--image-feature", "layering")
+    identity = identity_of(rbd_cli, spec)
+    rbd_cli("trash", "mv", spec)
+    process = at_work("trash", "rm", "--no-progress", f"{pool}/{identity}")
+    where = ["--conf", cluster.conf, "--id", cluster.user, "--keyring", cluster.keyring, "--pool", pool]
+    watchers = ["rados", *where, "listwatchers", f"rbd_header.{identity}"]
+    until(lambda: "watcher=" in commands.run(watchers, timeout=20)[1], 20, "the removal has begun")
+    unchanged("rbd_image.absent", spec)
+    told = refuses("rbd_image.purged", pool, images=[name])
+    assert f"(id {identity})" in told and "the user " in told
+    assert process.poll() is None, "it is fast here: take a larger image"
+    process.kill()
+    process.wait(timeout=30)
+    assert trashed(rbd_cli, spec) == [identity]

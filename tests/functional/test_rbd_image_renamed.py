@@ -55,7 +55,7 @@ def test_refused(spec, new, other_pool, refuses, modules, rbd_cli):
 def test_users_are_in_the_way(spec, new, held, converges, refuses, rbd_cli):
     rbd_cli("create", spec, "--size", "8M")
     client = held(spec)
-    assert f"(client.{client})" in refuses("rbd_image.renamed", new, old_name=spec)
+    assert f"(client.{client}, host tests)" in refuses("rbd_image.renamed", new, old_name=spec)
     held.let_go()
     converges("rbd_image.renamed", new, old_name=spec)
 

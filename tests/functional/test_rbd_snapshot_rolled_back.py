@@ -1,7 +1,7 @@
 """rbd_snapshot.rolled_back on the real cluster, dry and for real; another client writes, and the content is read by the rbd command."""
 
 import pytest
-from image_checks import M
+from image_checks import MIRROR, M
 from saltrbd.errors import Busy, Refused, SnapshotNotFound
 
 # The features by which librbd knows of changes by maps, and without which it asks for every object.
@@ -134,7 +134,7 @@ def test_not_while_another_client_uses_it(image, held, other_client, refuses, co
     number = held(image)  # it writes
     told = refuses("rbd_snapshot.rolled_back", f"{image}@s", discard_changes=True)
     assert told.startswith(f"{image} is not rolled back to s. In the way are: the user 127.0.0.1:0/")
-    assert f"(client.{number})" in told
+    assert f"(client.{number}, host tests)" in told
     with pytest.raises(Refused, match=f"client.{number}"):
         modules.rbd_snapshot.rollback(f"{image}@s")
     # Who comes between the look and the act is seen too.
@@ -143,6 +143,17 @@ def test_not_while_another_client_uses_it(image, held, other_client, refuses, co
         ceph.call("snapshot_rollback", pool=pool, namespace="", image=name, snapshot="s")
     held.let_go()
     converges("rbd_snapshot.rolled_back", f"{image}@s", discard_changes=True)
+
+
+def test_a_mirror_daemon_is_in_nobodys_way(pool, image, held, other_client, rbd_cli, modules, converges, digest):
+    before = digest(image)
+    rbd_cli("mirror", "pool", "enable", pool, "image")
+    rbd_cli("mirror", "image", "enable", image, "snapshot")
+    other_client(image, "image.write(b'after', 0)")
+    number = held(image, MIRROR)
+    assert [str(found["client"]) for found in modules.rbd_device.users(image)["mirrors"]] == [number]
+    converges("rbd_snapshot.rolled_back", f"{image}@s", discard_changes=True)
+    assert digest(image) == before
 
 
 def foreseen(state_run, sls):

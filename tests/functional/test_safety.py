@@ -6,7 +6,7 @@ import time
 import uuid
 
 import pytest
-from saltrbd import errors, filesystem, mkfs
+from saltrbd import errors, killed, mkfs
 from state_checks import both, refused
 
 from labkit import cluster as lab_cluster
@@ -60,7 +60,7 @@ def test_the_mark_of_a_killed_mkfs_covers_what_that_mkfs_can_have_written(before
     """Somebody uses the device without a filesystem, and a mkfs of ours was killed on it: ``before`` is how much longer ago than a
     mkfs can take (in seconds; librbd keeps the time of a write to the minute)."""
     assert states.rbd_device.mapped(image).result is True
-    begun = int(time.time()) - filesystem.MKFS_SECONDS - before
+    begun = int(time.time()) - killed.SECONDS - before
     told = {"image": modules.rbd_image.info(image)["id"], "fs_type": "ext4", "uuid": str(uuid.uuid4()), "time": begun}
     modules.rbd_image.set_metadata(image, put={mkfs.KEY: json.dumps(told)})
     with open(modules.rbd_device.info(image)["device"], "r+b") as device:

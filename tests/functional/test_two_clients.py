@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from saltrbd import proc
+from saltrbd import proc, users
 
 from labkit import cleanup as lab_cleanup
 from labkit import cluster as lab_cluster
@@ -183,9 +183,9 @@ def ceph(site):
 def make_image(site):
     """Make an empty image in pool rbd and return its spec."""
 
-    def make():
+    def make(size="16M"):
         spec = f"rbd/i{uuid.uuid4().hex[:8]}"
-        commands.run(["rbd", "create", spec, "--size", "16M"], env=lab_cluster.environment(site[0]))
+        commands.run(["rbd", "create", spec, "--size", size], env=lab_cluster.environment(site[0]))
         return spec
 
     return make
@@ -226,6 +226,74 @@ def test_what_one_host_has_exclusively_is_not_shared_with_the_other(site, make_i
         assert host.state("rbd_device.mapped", image, exclusive=False)["result"] is True
     assert len(watchers(site, image)) == 2
     for host in (a, b):
+        assert host.state("rbd_device.unmapped", image)["result"] is True
+
+
+def test_what_one_host_has_mounted_is_not_mounted_by_the_other(site, make_image, tmp_path):
+    _, a, b, _ = site
+    image, points = make_image("64M"), [str(tmp_path / name) for name in "ab"]
+    a.map_it(image)
+    assert a.state("rbd_filesystem.formatted", image, fs_type="ext4")["result"] is True
+    assert a.state("rbd_filesystem.mounted", points[0], image=image, persist=False)["result"] is True
+    for test in (True, False, False):
+        refused = b.state("rbd_device.mapped", image, test)
+        assert refused["result"] is False and "mapped by the host host-a" in refused["comment"], refused["comment"]
+        refused = b.state("rbd_filesystem.mounted", points[1], test, image=image, persist=False)
+        assert refused["result"] is False and refused["changes"] == {}, refused["comment"]
+        assert f"{image} is not mapped on this host" in refused["comment"]
+    assert not os.path.ismount(points[1]) and b.call("rbd_device.list") == {}
+    assert a.state("rbd_filesystem.unmounted", points[0])["result"] is True
+    assert a.state("rbd_device.unmapped", image)["result"] is True
+
+
+def test_a_dead_client_is_locked_out_at_once(site, ceph, make_image):
+    """Its host is named by its lock, by its address and by its number; the image is free without the wait of 30 s, to be removed too."""
+    _, a, b, weak = site
+    image, other = make_image(), make_image()
+    for one in (image, other):
+        a.map_it(one)
+    shown = b.call("rbd_device.users", image)
+    (watcher,) = shown["watchers"]
+    assert watcher["host"] == shown["owner"]["host"] == "host-a"
+    address = watcher["address"]
+    comment = b.refused(image)
+    assert "in use for about 30 s more, until its watch times out. rbd_device.fenced locks it out at once." in comment
+    for who in ("host-a", address, f"client.{watcher['client']}"):
+        dry = b.state("rbd_device.fenced", image, True, who=who)
+        lock = {"lock": {"old": f"held by the host host-a at {address}", "new": None}}
+        assert dry["result"] is None and dry["changes"] == {address: {"fenced": {"old": False, "new": True}}, image: lock}
+    assert "is an address of this host" in a.state("rbd_device.fenced", image, who="host-a")["comment"]
+    assert "Give client.weak the capabilities mon 'profile rbd'" in weak.state("rbd_device.fenced", image, who="host-a")["comment"]
+    assert watchers(site, image) == [address]
+    told = b.state("rbd_image.absent", other)["comment"]
+    assert "the lock 'saltrbd' held by the host host-a at " in told and users.FENCED.format("host-a") in told
+    # A dry run of all states counts the first ones'; so does the real run.
+    (second,) = watchers(site, other)
+    high = {
+        "fence": {"rbd_device": ["fenced", {"name": image}, {"who": "host-a"}, {"order": 1}]},
+        "map": {"rbd_device": ["mapped", {"name": image}, {"order": 2}]},
+        "fence the other": {"rbd_device": ["fenced", {"name": other}, {"who": "host-a"}, {"order": 3}]},
+        "remove": {"rbd_image": ["absent", {"name": other}, {"trash": False}, {"order": 4}]},
+    }
+    for one in (image, other):
+        os.kill(a.daemon(one), signal.SIGKILL)
+    died = time.monotonic()
+    for test in (True, False):
+        assert (watchers(site, image), watchers(site, other)) == ([address], [second])  # still: 30 s are not over
+        ran = sorted(b.call("state.high", high, test=test).values(), key=lambda one: one["__run_num__"])
+        assert [one["result"] for one in ran] == [None if test else True] * 4, [one["comment"] for one in ran]
+        assert address not in ran[1]["comment"]  # the lock is gone: nothing is left for the mapping to take over
+    print(f"mapped elsewhere {time.monotonic() - died:.1f} s after the death")
+    assert {address, second} <= set(b.call("rbd_device.fenced"))
+    assert address in json.dumps(ceph("osd", "blocklist", "ls"))
+    for test in (True, False):
+        again = b.state("rbd_device.fenced", address, test)
+        assert (again["result"], again["changes"]) == (True, {})
+    assert address in b.call("rbd_device.fenced")
+    assert b.call("rbd_device.unfence", second) == [second]
+    assert b.call("rbd_device.unfence", address) == [address]
+    assert address not in json.dumps(ceph("osd", "blocklist", "ls"))
+    for host in (b, a):
         assert host.state("rbd_device.unmapped", image)["result"] is True
 
 

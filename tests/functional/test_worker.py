@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from saltrbd import errors, settings, spec
+from saltrbd import client, errors, settings, spec
 from saltrbd.client import Client
 from saltrbd.process import SYSTEM_PYTHON
 from worker_watch import chosen, failed, snapshots, start_salt, workers
@@ -304,3 +304,47 @@ def test_user_without_capabilities(make_client, make_user, pool, rbd_cli):
         f"Creating the image {pool}/not-mine failed: the cluster does not permit it. Give client.{user} the capabilities mon 'profile "
         f"rbd' and osd 'profile rbd pool={pool}'."
     )
+
+
+def faults_of_children(pid):
+    """The page faults of the children that a process has waited for: more with every command that it runs (proc(5), cminflt)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[8])
+
+
+def test_no_command_is_run_for_a_question(states, modules, spec, pool, held, rbd_cli, monkeypatch):
+    """Whatever is asked and changed goes through the worker: no process of rbd, ceph or rados is started, by Salt or by the worker.
+
+    But for who uses an image that is mirrored: the bindings cannot list the watchers of an object, which tell a rbd-mirror daemon.
+    """
+    client.close_all()
+    assert modules.rbd_image.cluster()
+    (worker,) = [pid for pid, parent in workers().items() if parent == os.getpid()]
+    before = faults_of_children(worker)
+    started, popen = [], subprocess.Popen.__init__
+
+    def noted(one, argv, *args, **kwargs):
+        started.append(os.path.basename(argv[0]))
+        popen(one, argv, *args, **kwargs)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", noted)
+    for test in (True, False, False):
+        assert states.rbd_image.present(spec, size="8M", metadata={"a": "b"}, test=test).result is not False
+    for test in (True, False, False):
+        assert states.rbd_snapshot.protected(f"{spec}@s", test=test).result is not False
+    for test in (True, False, False):
+        assert states.rbd_clone.present(f"{spec}c", parent=f"{spec}@s", test=test).result is not False
+    assert modules.rbd_image.info(spec)["snapshots"]
+    assert modules.rbd_image.list() and modules.rbd_image.tree() and modules.rbd_device.users(spec)
+    held(spec)
+    assert modules.rbd_device.users(spec)["watchers"]
+    assert states.rbd_image.absent(f"{spec}c").result is True
+    assert faults_of_children(worker) == before
+    assert set(started) <= {os.path.basename(SYSTEM_PYTHON)}
+    rbd_cli("mirror", "pool", "enable", pool, "image")
+    rbd_cli("mirror", "image", "enable", spec, "snapshot")
+    assert "rbd" in started, "a command would have been noted"
+    assert modules.rbd_device.users(spec)["watchers"]
+    assert faults_of_children(worker) > before, "the one exception, so a command would have been noted in the worker too"
+    held.let_go()
+    rbd_cli("mirror", "image", "disable", spec)
+    rbd_cli("mirror", "pool", "disable", pool)

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 import uuid
@@ -173,7 +174,7 @@ def test_pool_made_anew(ceph, make_pool, ceph_cli, rbd_cli):
 def test_nothing_is_left_of_fifty_workers(make_client):
     ceph = make_client()
     ceph.call("cluster_info")
-    held, folder = os.listdir("/proc/self/fd"), os.listdir("/tmp")
+    held, folder = os.listdir("/proc/self/fd"), os.listdir(tempfile.gettempdir())
     for number in range(50):
         pid = ceph._worker.pid
         if number % 2:
@@ -183,4 +184,4 @@ def test_nothing_is_left_of_fifty_workers(make_client):
         ceph.call("namespace_list", pool="rbd")
         assert processes.state(pid) == "", "no zombie"
     assert len(os.listdir("/proc/self/fd")) == len(held)
-    assert not [name for name in set(os.listdir("/tmp")) - set(folder) if "saltrbd" in name or name.startswith("tmp")]
+    assert not [name for name in set(os.listdir(tempfile.gettempdir())) - set(folder) if "saltrbd" in name or name.startswith("tmp")]

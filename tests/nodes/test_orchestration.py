@@ -31,6 +31,7 @@ class Run:
     def changed(self):
         """Return the minions that a stage changed, by the stage."""
         stages = [row for row in self.rows if row["__id__"].startswith("stage") and "begins" not in row["__id__"]]
+        print(json.dumps([row["changes"] for row in stages]))  # what it was, should it be more than expected
         return {row["__id__"]: sorted(row["changes"]["ret"]) for row in stages if row["changes"]}
 
 

@@ -24,6 +24,7 @@ CONTAINER = held(**{**ME, "pids": "pid:[2]"}, address="192.0.2.1:0/3")
 OTHER = held(host="two", boot="boot-9", pids="pid:[1]", address="192.0.2.2:0/3")
 NAMELESS = held()
 UNNOTED = held(host="two", boot="boot-9", pids="pid:[1]")
+WORKING = held(host="two", boot="boot-9", pids="pid:[1]", driver="")
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,9 @@ UNNOTED = held(host="two", boot="boot-9", pids="pid:[1]")
         (UNNOTED, [], [], "", ["the host two", "192.0.2.7:0/4", "'rados -p rbd " + BREAK]),
         (UNNOTED, [WATCHER], [], "", ["the host two", "192.0.2.7:0/4"]),
         (NAMELESS, [], [], "", ["an unnamed host", "lock break"]),
+        # encrypted or shrunk: nobody shall break that lock while it lasts
+        (WORKING, [], [], "", ["being encrypted or shrunk by the host two", "Try again when that is done; if it died over that", BREAK]),
+        (WORKING, [WATCHER], [], "", ["being encrypted or shrunk by the host two", "; try again when that is done."]),
     ],
 )
 def test_judge(holder, watchers, locks, served, expected):

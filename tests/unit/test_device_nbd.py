@@ -28,7 +28,7 @@ def test_a_dead_one_is_told(record):
     record(f"{FSID}.12ab.0")
     (mapping,) = device_nbd._dead(set())
     assert mapping.fault == f"its rbd-nbd (pid {1 << 30}) is dead"
-    assert mapping._replace(fault=None) == (Spec("rbd", "n", "a", ""), "/dev/nbd3", "nbd", False, None, FSID, "12ab", None, None)
+    assert mapping._replace(fault=None) == (Spec("rbd", "n", "a", ""), "/dev/nbd3", "nbd", False, None, FSID, "12ab", None, None, "", None)
 
 
 def test_a_snapshot_has_its_id(record):

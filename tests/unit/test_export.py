@@ -68,6 +68,7 @@ def test_what_is_declared(facts, declared):
             "snapshots",
         ),
         ({"group": "g"}, "p/i is in the group g of images", "group"),
+        ({"metadata": {"saltrbd.luks": "{}"}}, "p/i is encrypted; declare encryption:", "encryption"),
         ({"features": ["layering", "non-primary"]}, "p/i is the copy of a mirrored image", "mirror"),
         ({"features": ["layering", "migrating"]}, "p/i is being migrated", "migration"),
     ],

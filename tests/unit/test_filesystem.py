@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from saltrbd import errors, filesystem, mkfs, settings
+from saltrbd import errors, filesystem, killed, mkfs, settings
 from saltrbd import spec as specs
 from saltrbd.mkfs_options import desired
 
@@ -135,7 +135,7 @@ def test_refused(have, want, text):
 )
 def test_how_long_data_counts_as_that_of_a_killed_mkfs(began, modified, snapshots, late):
     now = int(time.time())
-    assert filesystem._is_late({"modified": now + modified, "snapshots": snapshots}, now + began) is late
+    assert killed.is_late({"modified": now + modified, "snapshots": snapshots}, now + began) is late
 
 
 def image(size=512 << 20, parent=None, identity=None):
@@ -148,7 +148,7 @@ MADE_EXT4 = {"fs_type": "ext4", "label": "d", "size": 512 << 20}
 
 def expect(name, known, there=None):
     there = there or {}
-    return filesystem.expected(specs.parse(name), known, lambda spec, image_id: there.get(image_id or str(spec)))
+    return filesystem.expected(specs.parse(name), known, lambda spec, image_id, encryption: there.get(image_id or str(spec)))
 
 
 def test_without_a_dry_run_the_facts_are_those_of_now():

@@ -194,6 +194,7 @@ MOUNTED = {
     "driver": st.sampled_from(["auto", "fuse", "krbd"]),
     "map_options": st.lists(st.sampled_from(["a", "b=c"]), max_size=2),
     "exclusive": st.booleans(),
+    "encryption": st.just({"format": "luks2", "passphrase": "It-is-secret"}),
 }
 SNAPSHOT_NAMES = st.sampled_from(["s", "t", "*", "é😀"])
 IMAGE_NAMES = st.sampled_from(["a", "b", "c", "d", "[ab]", "*", "é😀", "a.b", "yes", "1", "a'b", "{}", "#"])

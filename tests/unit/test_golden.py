@@ -119,6 +119,19 @@ def test_functions_and_their_arguments(everything, repo):
     assert {"rbd_image.present", "postgresql_server.configured", "pkg.installed"} <= set(used)
 
 
+def test_salts_own_states_neither_format_nor_mount(everything):
+    """They make a filesystem over another one, and may wait at a prompt; what is formatted and mounted here goes through rbd_filesystem."""
+    used, words = set(), ""
+    for name in STATES:
+        for states in everything[name].values():
+            words += states
+            for body in json.loads(states).values():
+                used |= set(body) if isinstance(body, dict) else set()
+    assert {"rbd_filesystem.formatted", "rbd_filesystem.mounted"} <= used
+    assert [function for function in used if function.split(".")[0] in ("blockdev", "mount", "lvm", "mdadm_raid", "partition")] == []
+    assert not any(word in words for word in ("mkfs", "mke2fs", "fsfreeze"))
+
+
 # What a clean twin leaves, and why.
 DATA = {
     "/srv/one": "the pillar",

@@ -267,6 +267,23 @@ def test_shrinking_when_allowed():
     assert images.plan_present(P, image(), want(size="2G"), allow_shrink=True).steps == GROWN
 
 
+def test_what_comes_back_from_the_trash_shrinks_behind_its_header():
+    reference = {"format": "luks2", "pillar": ["keys", "one"]}
+    entry = {"id": "10ab", "name": "i", "facts": image()}
+    plan = images.plan_present(P, None, want(size="512M"), True, True, [entry], CLUSTER, reference)
+    assert [arguments.get("encryption") for _, arguments in plan.steps] == [None, reference]
+
+
+@pytest.mark.parametrize(
+    ("restore", "ids", "found"),
+    [(None, ["a"], None), (False, ["a"], None), (True, [], None), (True, ["a"], "a"), (True, ["a", "b"], None), ("b", ["a", "b"], "b")]
+    + [("c", ["a", "b"], None)],
+)
+def test_what_is_brought_back(restore, ids, found):
+    entry = images.restored(restore, [{"id": identity} for identity in ids])
+    assert (entry and entry["id"]) == found
+
+
 def test_planned_facts_are_those_after_the_change():
     declared = want(
         size="2G", features=["layering", "exclusive-lock", "deep-flatten"], metadata={"a": None, "b": 1}, config={"rbd_cache": True}

@@ -3,6 +3,7 @@
 import pytest
 from image_facts import CLUSTER, DEFAULT_FEATURES, NAME, G, P, child, image, snapshot, want
 from saltrbd import image as images
+from saltrbd import users
 from saltrbd.errors import InvalidArgument
 
 WATCHER = {"address": "192.0.2.1:0/77", "client": 4711, "cookie": 1}
@@ -57,6 +58,7 @@ ALL_THE_REST = image(
         snapshot("white space"),
         snapshot("f00", type="trash", original_name="old", children=[child("four")]),
         snapshot(".group.2_a_b", type="group"),
+        snapshot("saltrbd_begun.1f", type="unfinished"),
     ],
 )
 
@@ -66,8 +68,15 @@ def test_all_that_is_in_the_way_of_the_trash():
     assert told == [
         "p/i is not removed. In the way are: its migration; the clone p/four; the clone p/one; "
         "the clone p/three (in the trash, id c-three); the clone q/n/two; "
-        "the lock 'mine' held by client.5 at 192.0.2.2:0/1; the user 192.0.2.1:0/77 (client.4711)."
+        "the lock 'mine' held by client.5 at 192.0.2.2:0/1; the user 192.0.2.1:0/77 (client.4711). " + users.DEAD
     ]
+
+
+def test_the_lock_of_another_host_is_told_how_to_take():
+    lock = {"client": "the host db1", "cookie": "saltrbd", "address": "192.0.2.9:0/9", "host": "db1", "elsewhere": True}
+    held = "p/i is not removed. In the way are: the lock 'saltrbd' held by the host db1 at 192.0.2.9:0/9."
+    assert images.plan_absent(P, image(locks=[lock])).refusals == [f"{held} {users.FENCED.format('db1')}"]
+    assert images.plan_absent(P, image(locks=[dict(lock, elsewhere=False)])).refusals == [held]
 
 
 def test_all_that_is_in_the_way_of_removal():
@@ -79,6 +88,7 @@ def test_all_that_is_in_the_way_of_removal():
         "the snapshot p/i@white space",
         "the snapshot p/i@old in Ceph's trash for snapshots",
         "the snapshot .group.2_a_b of the type group",
+        "the unfinished snapshot p/i@saltrbd_begun.1f",
         "the group g of images",
         "the clone p/four",
         "the user 192.0.2.1:0/77",

@@ -114,3 +114,13 @@ def test_only_this_clusters_units_go(tmp_path, monkeypatch):
     assert [path.name for path in wants.iterdir()] == ["rbd-volume@rbd:b:2.service"]
     cleanup.remove_units({"fsid": OTHER})
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["units", "units/multi-user.target.wants"]
+
+
+def test_what_lies_on_a_device_is_taken_off_before_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(cleanup, "BLOCKS", tmp_path)
+    for below, above in (("rbd0", "dm-1"), ("dm-1", "dm-2"), ("rbd1", None)):
+        holders = tmp_path / below / "holders"
+        holders.mkdir(parents=True)
+        if above:
+            (holders / above).touch()
+    assert cleanup._with_layers(["rbd0", "rbd1"]) == ["dm-2", "dm-1", "rbd0", "rbd1"]

@@ -21,16 +21,18 @@ def runs(*words):
 NEW, OLD = prepare.SALT, prepare.OTHER_SALT
 ALL = ["unit", "functional", "integration"]
 BOTH = [path.name for path in testing._on_both()]
-APART = ["test_secrets.py"]
+APART = ["test_kills.py", "test_secrets.py", "test_secrets_events.py"]
+HALF, OTHER_HALF = ([path.name for path in half] for half in testing._halves())
 HERE = "tests/unit/test_labkit_testing.py"
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], [(OLD, BOTH, []), (NEW, APART, []), (NEW, ALL, [])]),
-        (["-k", "clone"], [(OLD, BOTH, ["-k", "clone"]), (NEW, APART, ["-k", "clone"]), (NEW, ALL, ["-k", "clone"])]),
-        (["-k", "lab"], [(OLD, BOTH, ["-k", "lab"]), (NEW, APART, ["-k", "lab"]), (NEW, ALL, ["-k", "lab"])]),
+        ([], [(NEW, APART, []), (NEW, ["unit", *HALF], [])]),
+        (["-k", "lab"], [(NEW, APART, ["-k", "lab"]), (NEW, ["unit", *HALF], ["-k", "lab"])]),
+        (["--lane"], [(OLD, BOTH, []), (NEW, OTHER_HALF, [])]),
+        (["--lane", "-k", "lab"], [(OLD, BOTH, ["-k", "lab"]), (NEW, OTHER_HALF, ["-k", "lab"])]),
         (["--salt", OLD], [(OLD, APART, []), (OLD, ALL, [])]),
         (["faults", "--kills", "200", "--seed", "7"], [(NEW, ["faults"], ["--kills", "200", "--seed", "7"])]),
         (["unit"], [(NEW, ["unit"], [])]),
@@ -50,6 +52,27 @@ def test_what_runs_on_both_versions(repo):
     assert set(BOTH) | set(testing.ONCE) == there and not set(BOTH) & set(testing.ONCE)
     for name in ("image", "snapshot", "clone", "device", "filesystem"):
         assert f"test_rbd_{name}.py" in BOTH
+
+
+def test_no_file_is_left_out(repo):
+    assert sorted(HALF + OTHER_HALF) == sorted(path.name for path in (repo / "tests/functional").glob("test_*.py"))
+
+
+@pytest.mark.parametrize(
+    ("codes", "several", "code"),
+    [
+        ([0, 0], True, 0),
+        ([1, 0], True, 1),
+        ([0, 1], True, 1),
+        ([5, 0], True, 0),
+        ([0, 5, 1], True, 1),
+        ([5, 5], True, 5),
+        ([5], False, 5),
+        ([2], False, 2),
+    ],
+)
+def test_an_earlier_failure_is_not_forgotten_and_one_run_may_have_no_tests(codes, several, code):
+    assert testing._code(codes, several) == code
 
 
 @pytest.mark.parametrize("words", [["--salt"], ["lint", "unit"]])

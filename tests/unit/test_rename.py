@@ -38,7 +38,7 @@ def test_plan(was, now, found, fields):
     assert plan.refusals == []
     assert list(plan.changes.get("p/new", {})) == fields
     assert plan.steps == (STEP if fields else [])
-    line = {("fstab", "/srv"): fstab.planned(LINES[1])} if "fstab" in fields else {}
+    line = {("fstab", "/srv"): list(LINES[1])} if "fstab" in fields else {}
     if "name" in fields:
         assert plan.changes["p/new"]["name"] == {"old": "p/old", "new": "p/new"}
         assert line | {("image", "p/old"): None, ("image", "p/new"): was, ("renamed", "p/old"): {"to": "new"}} == plan.planned
@@ -164,9 +164,9 @@ NEXT = LINES[0]._replace(point="/next")
         ({("device", "p/old"): None}, True, here(devices=DEVICE, fstab=[LINES])),
         ({("device", "p/old@s"): None}, True, here(fstab=[LINES], at_boot=[UNITS])),
         ({("fstab", "/srv"): None}, False, here(devices=DEVICE, at_boot=[UNITS])),
-        ({("fstab", "/srv"): fstab.planned(LINES[0]._replace(device="/dev/sda1"))}, False, here(devices=DEVICE, at_boot=[UNITS])),
+        ({("fstab", "/srv"): list(LINES[0]._replace(device="/dev/sda1"))}, False, here(devices=DEVICE, at_boot=[UNITS])),
         (
-            {("fstab", "/next"): fstab.planned(NEXT)},
+            {("fstab", "/next"): list(NEXT)},
             False,
             here(devices=DEVICE, fstab=[LINES, (NEXT, LINES[1]._replace(point="/next"))], at_boot=[UNITS]),
         ),

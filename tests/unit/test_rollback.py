@@ -2,7 +2,7 @@
 
 import pytest
 from image_facts import DEFAULT_FEATURES, G, M, image, snapshot
-from saltrbd import rollback
+from saltrbd import rollback, users
 from saltrbd import spec as specs
 
 A, B = specs.parse("p/a"), specs.parse("p/b")
@@ -12,6 +12,7 @@ OTHER = dict(SAME, differs_at=4096)
 THERE = image(snapshots=[snapshot("s")])
 CONTENT = {"content": {"old": "changed since", "new": "as at p/a@s"}}
 USED = "p/a is not rolled back to s. In the way are: {}."
+HELD = {"client": "the host db1", "cookie": "saltrbd", "address": "192.0.2.9:0/9", "host": "db1"}
 LOSES = (
     "p/a has changed since p/a@s, first at byte 4096. Rolling it back loses what was written since: declare discard_changes: True for that."
 )
@@ -54,7 +55,17 @@ def test_another_size():
         (
             dict(THERE, watchers=[{"address": "192.0.2.1:0/5", "client": 7}]),
             True,
-            [USED.format("the user 192.0.2.1:0/5 (client.7)")],
+            [USED.format("the user 192.0.2.1:0/5 (client.7)") + " " + users.DEAD],
+        ),
+        (
+            dict(THERE, locks=[dict(HELD, elsewhere=True)]),
+            True,
+            [USED.format("the lock 'saltrbd' held by the host db1 at 192.0.2.9:0/9") + " " + users.FENCED.format("db1")],
+        ),
+        (
+            dict(THERE, locks=[dict(HELD, elsewhere=False)]),
+            True,
+            [USED.format("the lock 'saltrbd' held by the host db1 at 192.0.2.9:0/9")],
         ),
         (
             dict(THERE, locks=[{"client": "client.4", "cookie": "backup", "address": "192.0.2.1:0/5"}]),

@@ -64,6 +64,11 @@ def test_find_sees_only_the_users_own():
     assert snapshots.find(facts, "t")["name"] == "t"
 
 
+def test_find_sees_what_is_unfinished_by_its_own_name_alone():
+    facts = image(snapshots=[snapshot("saltrbd_begun.1f", type=snapshots.UNFINISHED)])
+    assert snapshots.find(facts, "saltrbd_begun.1f") and not snapshots.find(facts, "s")
+
+
 MADE = {"snapshot": {"old": None, "new": "present"}}
 MADE_PROTECTED = dict(MADE, protected={"old": None, "new": True})
 
@@ -98,6 +103,84 @@ def test_plan_present(found, protect, steps, changes):
     assert plan.steps == steps
     assert plan.changes == changes
     assert {key: facts["protected"] for key, facts in plan.planned.items()} == {("snapshot", name): protect for name in changes}
+
+
+BEGUN, OLD = "saltrbd_begun.1f", 1700000000
+
+
+@pytest.mark.parametrize(
+    ("item", "age", "steps"),
+    [
+        ({}, 3599, []),
+        ({}, 3600, [("rbd_snapshot.remove", {"name": ["p/a@" + BEGUN]})]),
+        (
+            {"protected": True},
+            9999,
+            [("rbd_snapshot.unprotect", {"name": ["p/a@" + BEGUN]}), ("rbd_snapshot.remove", {"name": ["p/a@" + BEGUN]})],
+        ),
+        ({"type": "user"}, 9999, []),
+    ],
+    ids=["somebody may be at work on it", "of a killed run", "protected already", "named like one"],
+)
+@pytest.mark.parametrize("there", [False, True])
+def test_what_was_never_finished(item, age, steps, there):
+    """It is not the snapshot, whatever else is there, and goes when it is old enough."""
+    left = snapshot(BEGUN, **dict({"type": snapshots.UNFINISHED, "created": OLD}, **item))
+    found = {A: image(snapshots=[left] + [snapshot("s")] * there)}
+    plan = snapshots.plan_present([AS], found, now=OLD + age)
+    assert plan.steps == steps + ([] if there else [create("p/a@s")])
+    gone = {"p/a@" + BEGUN: {"snapshot": {"old": "present", "new": None}}} if steps else {}
+    assert plan.changes == dict(gone, **({} if there else {"p/a@s": MADE}))
+    assert [key for key, facts in plan.planned.items() if facts is None] == [("snapshot", name) for name in gone]
+
+
+@pytest.mark.parametrize(
+    ("found", "notes"),
+    [
+        ({A: image(), B: image()}, []),
+        ({A: image(snapshots=[snapshot("s")]), B: image(snapshots=[snapshot("s")])}, []),
+        ({A: image(snapshots=[snapshot("s")]), B: image()}, ["Of another moment, because they were there before: p/a@s."]),
+    ],
+    ids=["none is there", "all are", "one is"],
+)
+@pytest.mark.parametrize("consistency", ["auto", "filesystem", "crash"])
+def test_a_set_of_two_moments_is_told(found, notes, consistency):
+    assert snapshots.plan_present([AS, BS], found, consistency=consistency).notes == notes
+
+
+def test_many_of_another_moment():
+    found = {specs.parse("p/{}".format(number)): image(snapshots=[snapshot("s")]) for number in range(10, 20)}
+    found[B] = image()
+    (note,) = snapshots.plan_present([spec.at("s") for spec in found], found).notes
+    assert note.endswith("p/16@s, p/17@s and 2 more.")
+
+
+class Lost:
+    """What became of a snapshot whose making had no answer."""
+
+    def __init__(self, unknown, *names):
+        self.error = InvalidArgument("")
+        self.error.facts = {"unknown": unknown, "seen": image(snapshots=[snapshot(name) for name in names])}
+
+
+@pytest.mark.parametrize(
+    ("lost", "begun", "may_be"),
+    [
+        (Lost(False, "s"), False, False),
+        (Lost(True, "s"), False, True),
+        (Lost(True, "t"), False, False),
+        # The client that has the image's lock may make it later.
+        (Lost(True, "t"), True, True),
+        (Lost(False, "t"), True, False),
+    ],
+)
+def test_what_may_be_left(lost, begun, may_be):
+    assert snapshots.may_be(AS, lost, begun) == may_be
+
+
+def test_a_thaw_that_came_too_early():
+    assert snapshots.too_early(15.04) == "its filesystem was thawed after 15 s, before the snapshot was known to be on the image"
+    assert snapshots.too_early(None) == "its filesystem was thawed, before the snapshot was known to be on the image"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ def test_nothing():
         "namespaces": [],
         "images": [],
         "clones": [],
+        "encryption": [],
         "devices": [],
         "filesystems": [],
         "mounts": [],

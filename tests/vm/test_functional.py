@@ -16,7 +16,10 @@ FILES = (
     "test_rbd_snapshot_rolled_back",
     "test_rbd_clone_flattened",
     "test_freeze",
+    "test_quiesce",
     "test_example",
+    "test_rbd_encryption",
+    "test_rbd_encryption_killed",
 )
 
 

@@ -1,7 +1,9 @@
 """Clones: making one, what it stands on, making it stand alone."""
 
 import rbd
-from images import check_data_pool, finish, mask, order_of, parent_of
+from begun import making
+from features import mask
+from images import check_data_pool, finish, order_of, parent_of
 from session import WorkerError
 
 
@@ -27,23 +29,24 @@ def clone_create(
     if object_size and stripe_unit is None and not _striped(session, parent):
         stripe_unit = stripe_count = 0  # else librbd takes the parent's object size for the stripe unit
     handle = session.with_clone_format(clone_format)
-    try:
-        rbd.RBD().clone(
-            session.ioctx(parent["pool"], parent["namespace"], handle),
-            parent["image"],
-            parent["snapshot"],
-            session.ioctx(pool, namespace, handle),
-            image,
-            features=mask(features),
-            order=order_of(object_size),
-            stripe_unit=stripe_unit,
-            stripe_count=stripe_count,
-            data_pool=data_pool or None,
-        )
-    except (rbd.ImageNotFound, rbd.InvalidArgument):
-        _check_parent(session, parent, clone_format)
-        raise
-    return finish(session, pool, namespace, image, metadata, config)
+    with making(session, report, pool, namespace, image):
+        try:
+            rbd.RBD().clone(
+                session.ioctx(parent["pool"], parent["namespace"], handle),
+                parent["image"],
+                parent["snapshot"],
+                session.ioctx(pool, namespace, handle),
+                image,
+                features=mask(features),
+                order=order_of(object_size),
+                stripe_unit=stripe_unit,
+                stripe_count=stripe_count,
+                data_pool=data_pool or None,
+            )
+        except (rbd.ImageNotFound, rbd.InvalidArgument):
+            _check_parent(session, parent, clone_format)
+            raise
+    return finish(session, report, pool, namespace, image, metadata, config)
 
 
 def _striped(session, parent):

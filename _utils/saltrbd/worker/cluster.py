@@ -20,10 +20,36 @@ def cluster_info(session, report):
 
 
 def _osd_dump(session):
-    code, output, status = session.rados.mon_command(json.dumps({"prefix": "osd dump", "format": "json"}), b"")
+    return _ask(session, "osd dump")
+
+
+def _ask(session, prefix, **arguments):
+    """Return the monitors' answer to a command."""
+    command = json.dumps(dict(arguments, prefix=prefix, format="json"))
+    code, output, status = session.rados.mon_command(command, b"")
     if code:
-        raise WorkerError("PermissionDenied" if code in (-1, -13) else "CephError", "'ceph osd dump' answered {} ({})".format(code, status))
-    return json.loads(output.decode("utf-8"))
+        raise WorkerError(
+            "PermissionDenied" if code in (-1, -13) else "CephError", "'ceph {}' answered {} ({})".format(prefix, code, status)
+        )
+    text = output.decode("utf-8")
+    return json.JSONDecoder().raw_decode(text)[0] if text else None  # 'osd blocklist ls' puts a sentence behind its list
+
+
+def blocklist_list(session, report):
+    """{address: until when} of the clients that the OSDs shut out."""
+    return {entry["addr"]: entry["until"] for entry in _ask(session, "osd blocklist ls")}
+
+
+def blocklist_add(session, report, address, seconds):
+    """Shut a client out; what this session asks of an OSD afterwards is answered by one that knows."""
+    _ask(session, "osd blocklist", blocklistop="add", addr=address, expire=float(seconds))
+    session.rados.wait_for_latest_osdmap()
+
+
+def blocklist_remove(session, report, address):
+    """Let a client in again."""
+    _ask(session, "osd blocklist", blocklistop="rm", addr=address)
+    session.rados.wait_for_latest_osdmap()
 
 
 def namespace_list(session, report, pool):
@@ -68,4 +94,7 @@ OPERATIONS = {
     "namespace_info": namespace_info,
     "namespace_create": namespace_create,
     "namespace_remove": namespace_remove,
+    "blocklist_list": blocklist_list,
+    "blocklist_add": blocklist_add,
+    "blocklist_remove": blocklist_remove,
 }

@@ -2,25 +2,14 @@
 
 import re
 
+import begun
 import rados
 import rbd
 import trash
+from features import FEATURES, FLAGS, mask, names
 from session import WorkerError, describe
+from users import users_of
 
-FEATURES = {
-    "layering": 1,
-    "striping": 2,
-    "exclusive-lock": 4,
-    "object-map": 8,
-    "fast-diff": 16,
-    "deep-flatten": 32,
-    "journaling": 64,
-    "data-pool": 128,
-    "operations": 256,
-    "migrating": 512,
-    "non-primary": 1024,
-}
-FLAGS = {"object-map-invalid": 1, "fast-diff-invalid": 2}
 _SNAPSHOT_TYPES = {0: "user", 1: "group", 2: "trash", 3: "mirror"}
 # librbd keeps an image's own configuration among its metadata, under this prefix, and all of it in the header's omap.
 _CONFIG, _METADATA = "conf_", "metadata_"
@@ -31,16 +20,6 @@ _SHRINK_STEP, _SHRINK_STEPS = 64 << 30, 100
 # How long librbd may take for one object while it rebuilds an object map or rolls an image back; it works on ten at once.
 SECONDS_PER_OBJECT = 0.01
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-
-
-def names(bits, table):
-    """Return the names of the bits that are set."""
-    return sorted(name for name, bit in table.items() if bits & bit)
-
-
-def mask(wanted):
-    """Return the bits of feature names, None for None."""
-    return None if wanted is None else sum(FEATURES[name] for name in wanted)
 
 
 def order_of(object_size):
@@ -58,14 +37,18 @@ def image_info(session, report, pool, namespace, image, snapshot="", children=Fa
     """Everything that opening the image tells; ``children`` adds each snapshot's clones ("formats": with their clone
     formats), ``users`` who uses it. With ``image_id`` an image in the trash can be read."""
     with session.image(pool, namespace, image, image_id=image_id) as handle:
+        context = session.ioctx(pool, namespace)
+        if not image_id and begun.is_begun(session, report, pool, namespace, image, handle):
+            raise rbd.ImageNotFound("a killed maker left it")
         try:
-            return _read(session, session.ioctx(pool, namespace), handle, children, users)
+            facts = _read(session, context, handle, children)
+            return dict(facts, **users_of(session, handle, pool, namespace)) if users else facts
         except (rbd.ImageNotFound, rados.ObjectNotFound) as error:
             # The image itself is there, so this must not pass for "the image does not exist".
             raise WorkerError("CephError", "a part of it went while it was read ({})".format(error))
 
 
-def _read(session, context, handle, children, users):
+def _read(session, context, handle, children):
     metadata = _metadata(context, handle.id())
     features, op_features = handle.features(), handle.op_features()
     facts = {
@@ -88,8 +71,6 @@ def _read(session, context, handle, children, users):
     if facts["parent"]:
         facts["clone_format"] = 2 if op_features & rbd.RBD_OPERATION_FEATURE_CLONE_CHILD else 1
     facts["snapshots"] = [_snapshot(handle, item) for item in handle.list_snaps()]
-    if users:
-        facts.update(_users(session, handle))
     if children:
         for item in facts["snapshots"]:
             handle.set_snap_by_id(item["id"])
@@ -153,7 +134,7 @@ def _snapshot(handle, item):
         "name": item["name"],
         "id": item["id"],
         "size": item["size"],
-        "type": kind,
+        "type": "unfinished" if kind == "user" and item["name"].startswith(begun.PREFIX) else kind,
         "protected": kind == "user" and handle.is_protected_snap(item["name"]),
         "created": int(handle.get_snap_timestamp(item["id"]).timestamp()),
         "original_name": item["trash"]["original_name"] if kind == "trash" and "trash" in item else None,
@@ -178,36 +159,6 @@ def _child(session, child, with_format):
     return facts
 
 
-def watchers(session, handle):
-    """Who watches the image, without this session's own."""
-    return [
-        {"address": item["addr"], "client": item["id"], "cookie": item["cookie"]}
-        for item in handle.watchers_list()
-        if item["id"] not in session.instances
-    ]
-
-
-def _users(session, handle):
-    """The group, the watchers without this session's own, and the advisory locks (librbd's own exclusive lock has a cookie "auto ...")."""
-    lockers = handle.list_lockers() or {}
-    group = handle.group()["name"]
-    return {
-        "group": group or None,
-        "watchers": watchers(session, handle),
-        "locks": [
-            {"client": client, "cookie": cookie, "address": address}
-            for client, cookie, address in lockers.get("lockers", [])
-            if not cookie.startswith("auto ")
-        ],
-    }
-
-
-def image_users(session, report, pool, namespace, image, snapshot=""):
-    """Who uses the image: {"watchers": [...], "locks": [...], "group": the group of images that it is in or None}."""
-    with session.image(pool, namespace, image) as handle:
-        return _users(session, handle)
-
-
 def image_create(
     session,
     report,
@@ -226,21 +177,22 @@ def image_create(
 ):
     """Create the image, with its metadata and configuration; returns its id."""
     check_data_pool(session, data_pool)
-    rbd.RBD().create(
-        session.ioctx(pool, namespace),
-        image,
-        size,
-        order=order_of(object_size),
-        old_format=False,
-        features=mask(features),
-        stripe_unit=stripe_unit or 0,
-        stripe_count=stripe_count or 0,
-        data_pool=data_pool or None,
-    )
-    return finish(session, pool, namespace, image, metadata, config)
+    with begun.making(session, report, pool, namespace, image):
+        rbd.RBD().create(
+            session.ioctx(pool, namespace),
+            image,
+            size,
+            order=order_of(object_size),
+            old_format=False,
+            features=mask(features),
+            stripe_unit=stripe_unit or 0,
+            stripe_count=stripe_count or 0,
+            data_pool=data_pool or None,
+        )
+    return finish(session, report, pool, namespace, image, metadata, config)
 
 
-def finish(session, pool, namespace, image, metadata, config):
+def finish(session, report, pool, namespace, image, metadata, config):
     """Annotate the image that was just made and return its id; where Ceph refuses that, the new image goes again."""
     with session.image(pool, namespace, image, write=bool(metadata or config)) as handle:
         made = handle.id()
@@ -249,26 +201,11 @@ def finish(session, pool, namespace, image, metadata, config):
             return {"id": made}
         except (rbd.Error, WorkerError) as error:
             failure = error
-    left = _take_back(session, pool, namespace, image, made)
+    left = trash.take_back(session, report, pool, namespace, image, made)
     if left:
         name, message, facts = describe(failure)
         raise WorkerError(name, "{}; the new image (id {}) is left {}".format(message.rstrip("."), made, left), **facts)
     raise failure
-
-
-def _take_back(session, pool, namespace, image, image_id):
-    """Remove the image with this id, and return where it is still, and why; None where it is gone.
-
-    librbd removes by name alone, which may be another image's by now. So it goes to the trash, where its id is what counts.
-    """
-    place = "there"
-    try:
-        trash.move(session, pool, namespace, image, image_id)
-        place = "in the trash"
-        rbd.RBD().trash_remove(session.ioctx(pool, namespace), image_id, True)
-    except (rbd.Error, rados.Error, WorkerError) as error:
-        return "{}: {}".format(place, describe(error)[1])
-    return None
 
 
 def check_data_pool(session, data_pool):
@@ -299,14 +236,6 @@ def image_resize(session, report, pool, namespace, image, size, allow_shrink=Fal
         for target in [*range(before - step, size, -step), size] if size != before else ():
             handle.resize(target, allow_shrink)
             report((before - target) / (before - size))
-
-
-def image_features(session, report, pool, namespace, image, enable=(), disable=(), snapshot=""):
-    """Disable, then enable features, one after the other in the order given."""
-    with session.image(pool, namespace, image, write=True) as handle:
-        for wanted, enabled in [(name, False) for name in disable] + [(name, True) for name in enable]:
-            if bool(handle.features() & FEATURES[wanted]) != enabled:
-                handle.update_features(FEATURES[wanted], enabled)
 
 
 def image_metadata(session, report, pool, namespace, image, put=None, remove=(), snapshot=""):
@@ -368,10 +297,8 @@ def image_rename(session, report, pool, namespace, image, image_id, new, snapsho
 OPERATIONS = {
     "image_list": image_list,
     "image_info": image_info,
-    "image_users": image_users,
     "image_create": image_create,
     "image_resize": image_resize,
-    "image_features": image_features,
     "image_metadata": image_metadata,
     "image_config": image_config,
     "config_keys": config_keys,

@@ -1,8 +1,8 @@
-"""RADOS locks of our own on an image's header object.
+"""RADOS locks of our own on an image's header object, and on others.
 
-The bindings can take such a lock, but not tell who holds it: that is asked of the object class ``lock`` itself, whose requests and
-answers are Ceph's wire format: little-endian numbers, texts with their length before them, and a version, a compatible version and
-a length before each structure, so that what newer versions add is skipped.
+The bindings can take such a lock, but not tell who holds it, nor break it: that is asked of the object class ``lock`` itself, whose
+requests and answers are Ceph's wire format: little-endian numbers, texts with their length before them, and a version, a compatible
+version and a length before each structure, so that what newer versions add is skipped.
 """
 
 import socket
@@ -11,7 +11,7 @@ import struct
 import rados
 from session import WorkerError
 
-_MUST_RENEW = 2  # LIBRADOS_LOCK_FLAG_MUST_RENEW
+MAY_RENEW, _MUST_RENEW = 1, 2  # LIBRADOS_LOCK_FLAG_MAY_RENEW, _MUST_RENEW
 _ANSWER = 1 << 20
 # entity_name_t's kinds; a lock is nearly always a client's.
 _KINDS = {1: "mon", 2: "mds", 4: "osd", 8: "client", 16: "mgr"}
@@ -34,15 +34,42 @@ def image_lock(session, report, pool, namespace, image, image_id, name, cookie, 
 
 def image_lock_holder(session, report, pool, namespace, image, image_id, name, snapshot=""):
     """Who holds the lock on the header of the image with this id: name, cookie, address, description; None for nobody."""
-    text = name.encode("utf-8")
-    request = struct.pack("<BBII", 1, 1, 4 + len(text), len(text)) + text
+    return lock_holder(session.ioctx(pool, namespace), "rbd_header." + image_id, name)
+
+
+def image_lock_break(session, report, pool, namespace, image, image_id, name, holder, snapshot=""):
+    """Take the lock on the header of the image with this id from this one holder (name, cookie); fine if that holder has it no more."""
+    break_lock(session.ioctx(pool, namespace), "rbd_header." + image_id, name, holder)
+
+
+def lock_holder(context, oid, name):
+    """Who holds a lock on an object, as :func:`image_lock_holder`."""
     try:
-        _, answer = session.ioctx(pool, namespace).execute("rbd_header." + image_id, "lock", "get_info", request, _ANSWER)
+        _, answer = context.execute(oid, "lock", "get_info", _structure(_text(name)), _ANSWER)
     except rados.ObjectNotFound:
         return None
     for holder in _holders(_Reader(answer).structure()):
         return holder
     return None
+
+
+def break_lock(context, oid, name, holder):
+    """Take a lock from this one holder; fine if that holder has it no more."""
+    kind, _, number = holder["name"].partition(".")
+    who = struct.pack("<Bq", {word: code for code, word in _KINDS.items()}[kind], int(number))
+    try:
+        context.execute(oid, "lock", "break_lock", _structure(_text(name) + who + _text(holder["cookie"])), _ANSWER)
+    except rados.ObjectNotFound:
+        pass
+
+
+def _structure(body):
+    return struct.pack("<BBI", 1, 1, len(body)) + body
+
+
+def _text(text):
+    raw = text.encode("utf-8")
+    return struct.pack("<I", len(raw)) + raw
 
 
 class _Reader:
@@ -74,7 +101,7 @@ def _holders(reply):
         who, info = reply.structure(), reply.structure()
         name = "{}.{}".format(_KINDS.get(who.number("B"), "unknown"), who.number("q"))
         cookie = who.text()
-        info.number("Q")  # when it expires: ours never do
+        info.number("Q")  # when it expires; those on headers never do
         address = _address(info)
         yield {"name": name, "cookie": cookie, "address": address, "description": info.text()}
 
@@ -102,4 +129,4 @@ def _of(raw, nonce, family):
     return "{}:{}/{}".format(host, struct.unpack_from(">H", raw, 2)[0], nonce)
 
 
-OPERATIONS = {"image_lock": image_lock, "image_lock_holder": image_lock_holder}
+OPERATIONS = {"image_lock": image_lock, "image_lock_break": image_lock_break, "image_lock_holder": image_lock_holder}

@@ -4,12 +4,15 @@ import blank
 import clones
 import cluster
 import doctor
+import encryption
+import features
 import images
 import locks
 import rollback
 import snapshots
 import trash
+import users
 
 ALL = {}
-for _module in (cluster, images, locks, snapshots, rollback, clones, trash, blank, doctor):
+for _module in (cluster, images, features, users, locks, snapshots, rollback, clones, trash, blank, encryption, doctor):
     ALL.update(_module.OPERATIONS)

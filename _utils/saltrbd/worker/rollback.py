@@ -2,8 +2,10 @@
 
 import rbd
 from blank import CHUNK
-from images import FEATURES, SECONDS_PER_OBJECT, watchers
+from features import FEATURES
+from images import SECONDS_PER_OBJECT
 from session import WorkerError
+from users import users_of
 
 # Bytes compared in one step: librbd's usual object.
 _PIECE = 4 << 20
@@ -56,10 +58,10 @@ def snapshot_rollback(session, report, pool, namespace, image, snapshot):
     """Roll the image back. Busy, with the addresses, while anybody else has it open for writing."""
     with session.image(pool, namespace, image, write=True) as handle:
         objects = max(handle.size(), _size_at(handle, snapshot)) / handle.stat()["obj_size"]
-        _alone(session, handle)
+        _alone(session, handle, pool, namespace)
         if handle.features() & FEATURES["exclusive-lock"]:
             handle.lock_acquire(rbd.RBD_LOCK_MODE_EXCLUSIVE)  # who opens it from here on cannot write before this is over
-            _alone(session, handle)
+            _alone(session, handle, pool, namespace)
         report(0, within=objects * SECONDS_PER_OBJECT)
         try:
             handle.rollback_to_snap(snapshot)
@@ -74,8 +76,8 @@ def _size_at(handle, snapshot):
     raise WorkerError("SnapshotNotFound", _MISSING)
 
 
-def _alone(session, handle):
-    others = sorted({item["address"] for item in watchers(session, handle)})
+def _alone(session, handle, pool, namespace):
+    others = sorted({item["address"] for item in users_of(session, handle, pool, namespace)["watchers"]})
     if others:
         raise WorkerError("Busy", "the image is in use by {}".format(", ".join(others)))
 

@@ -84,6 +84,21 @@ def image_remove(session, report, pool, namespace, image, image_id, snapshot="")
         raise _left(error, image_id, ", and a part of its data may be gone; 'rbd trash rm' by that id ends the removal")
 
 
+def take_back(session, report, pool, namespace, image, image_id):
+    """Remove what was just made, the image with this id, and return where it is still, and why; None where it is gone.
+
+    librbd removes by name alone, which may be another image's by now. So it goes to the trash, where its id is what counts.
+    """
+    place = "there"
+    try:
+        move(session, pool, namespace, image, image_id)
+        place = "in the trash"
+        rbd.RBD().trash_remove(session.ioctx(pool, namespace), image_id, True, lambda done, total: report(done / max(total, 1)))
+    except (rbd.Error, rados.Error, WorkerError) as error:
+        return "{}: {}".format(place, describe(error)[1])
+    return None
+
+
 def _bring_back(context, image, image_id, error):
     try:
         rbd.RBD().trash_restore(context, image_id, image)
