@@ -76,12 +76,11 @@ def test_a_pillar_with_mistakes_is_refused_in_one_message(repo, make_loaders, rb
 @pytest.mark.parametrize("test", [True, False])
 def test_unknown_keys_of_the_cluster_are_refused(make_minion_config, test):
     """Also keys that YAML makes no text of."""
-    import salt.config
-    from saltfactories.utils.functional import Loaders
+    import salt_loaders
 
     folder = make_minion_config()
     (folder / "pillar/all.sls").write_text("ceph: {2: x, on: y, foo: z}\nrbd: {volumes: {a: {size: 1G}}}\n")
-    loaders = Loaders(salt.config.minion_config(str(folder / "minion")))
+    loaders = salt_loaders.make_loaders(folder / "minion")
     ran = loaders.states.rbd_volumes.declared("x", test=test)
     assert (ran.result, ran.changes) == (False, {})
     assert "The pillar has mistakes, so nothing was touched. ceph: unknown keys 'foo', 2, True (there are conf, fs_type, " in ran.comment

@@ -14,19 +14,10 @@ import pytest
 from saltrbd import errors, spec
 from worker_watch import failed, snapshots, until
 
-from labkit import cluster as lab_cluster
 from labkit import processes
 
 
-@pytest.fixture
-def unhurried(cluster):
-    """The monitor takes Ceph's own second for each commit, so that two hundred snapshots have a middle."""
-    lab_cluster.ceph(cluster.folder, "config", "rm", "mon", "paxos_propose_interval")
-    yield
-    lab_cluster.hasten(cluster.folder)
-
-
-def test_killed_in_the_middle_of_two_hundred(make_client, make_user, make_images, unhurried):
+def test_killed_in_the_middle_of_two_hundred(make_client, make_user, make_images, own_pace):
     """What was answered stays answered; for the rest the error says what a new worker finds, and it is true. All this with the
     capabilities that Ceph's documentation gives a user of RBD."""
     images = make_images(200)
