@@ -151,6 +151,11 @@ def test_pool_made_anew(ceph, make_pool, ceph_cli, rbd_cli):
     image = spec.parse(f"{pool}/again")
     ceph.call("image_create", image, size=1 << 20)
     ceph_cli("osd", "pool", "rm", pool, pool, "--yes-i-really-really-mean-it")
+    # A pool that goes between the look for it and the look for its image is not called a missing image.
+    with pytest.raises(errors.PoolNotFound):
+        for _ in range(100):
+            ceph.call("image_info", image)
+            time.sleep(0.1)
     with pytest.raises(errors.PoolNotFound):
         for _ in range(100):
             ceph.call("image_list", pool=pool)
