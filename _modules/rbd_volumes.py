@@ -3,7 +3,7 @@ The pillar's volumes: checked, and laid out for the state tree ``salt/rbd``.
 """
 
 from saltrbd import client, settings, snapshot, tree, volumes
-from saltrbd.errors import ImageNotFound, InvalidPillar, PoolNotFound, RbdError
+from saltrbd.errors import ImageNotFound, PoolNotFound, RbdError
 
 __virtualname__ = "rbd_volumes"
 
@@ -27,11 +27,8 @@ def layout():
     """
     try:
         chosen = settings.load(__opts__, __pillar__)
-        unknown = settings.unknown_keys(__pillar__)
-        if unknown:
-            raise InvalidPillar.of([unknown])
         section = settings.plain(__pillar__.get("rbd") or {})
-        entries = volumes.read(section, chosen, _existing)
+        entries = volumes.read(section, chosen, _existing, settings.unknown_keys(__pillar__))
     except RbdError as error:
         return dict(tree.layout([]), mistakes=str(error))
     return dict(tree.layout(entries, volumes.namespaces(section, chosen)), mistakes=None)

@@ -16,6 +16,8 @@ PURE = ("unit", "vm", "nodes")
 # Seconds for one run of pytest, for one that hangs beyond pytest's own limits; emulated machines and booted nodes take longer.
 LONGEST_RUN = 3000
 LONGEST_RUN_OF_GUESTS = 9000
+# Seconds for one that is ended early to take down what its tests made.
+PATIENCE = 40
 
 # What pytest ends with where it has collected nothing.
 NO_TESTS = 5
@@ -171,9 +173,24 @@ def _run(home, salt, folders, rest):
         if set(parts) == {APART}:
             argv, limit = [*OWN_MOUNTS, *argv], LONGEST_RUN_OF_GUESTS
         try:
-            return subprocess.call(argv, cwd=REPO, env=env, stdin=subprocess.DEVNULL, timeout=limit)
+            return _call(argv, env, limit)
         except subprocess.TimeoutExpired:
             raise LabError(f"The tests on Salt {salt} did not end within {limit} s and were ended.") from None
+
+
+def _call(argv, env, limit):
+    """Run pytest. Ended early, it is asked first: it takes down what its tests made, their own clusters and bridges among it."""
+    process = subprocess.Popen(argv, cwd=REPO, env=env, stdin=subprocess.DEVNULL)
+    try:
+        return process.wait(limit)
+    except BaseException:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
+        raise
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _short(path):
@@ -185,8 +202,7 @@ def _cluster(home):
     """Give the tests a cluster that knows nothing of earlier runs, and take all of it away after them."""
     cleanup.clear(home.cluster)
     with Step("start the tests' own embedded Ceph"):
-        known = cluster.start(home.cluster)
-        cluster.hasten(home.cluster)
+        known = cluster.start(home.cluster, quick=True)
     try:
         yield {
             "CONF": known["conf"],

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import sys
 import uuid
 from collections import namedtuple
@@ -20,6 +21,19 @@ from labkit import cluster as lab_cluster  # noqa: E402
 from labkit import commands  # noqa: E402
 
 Cluster = namedtuple("Cluster", "fsid monitors conf user keyring folder")
+
+
+def pytest_configure():
+    """Whoever ends ./lab test by SIGTERM gets the fixtures' ends as after Ctrl-C, once, however many of its processes were told."""
+
+    def interrupted(*_):
+        # No SIG_IGN, which what is started later would inherit.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupted)
+    signal.signal(signal.SIGINT, interrupted)
 
 
 def pytest_unconfigure():
@@ -45,8 +59,7 @@ def cluster():
 
 @contextmanager
 def _another_cluster(folder):
-    known = lab_cluster.start(folder)
-    lab_cluster.hasten(folder)
+    known = lab_cluster.start(folder, quick=True)
     yield Cluster(**{key: known[key] for key in Cluster._fields})
     problems = lab_cleanup.clear(folder)
     assert not problems, problems

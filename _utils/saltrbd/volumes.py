@@ -48,13 +48,14 @@ class _Reader:
         return {key: item for key, item in value.items() if keys is None or key in keys}
 
 
-def read(section, settings, exists=None):
+def read(section, settings, exists=None, mistake=""):
     """Return the list of volumes and clones that ``section`` (the pillar's ``rbd:``) declares, each a dict.
 
     ``exists(snapshot specs)`` returns those that the cluster has; it is asked for parents that the pillar does not
-    declare. Raises :class:`InvalidPillar` with every mistake in one message.
+    declare. Raises :class:`InvalidPillar` with every mistake in one message, first ``mistake``, one of ``ceph:`` that is known already.
     """
     reader = _Reader(settings)
+    reader.mistakes += [mistake] if mistake else []
     section = reader.mapping("rbd", section, set(RBD_KEYS) | {"namespaces", "volumes", "clones"})
     _namespaces(reader, section)
     entries = []

@@ -10,9 +10,8 @@ import time
 from collections import namedtuple
 from pathlib import Path
 
-import salt.config
 from kill_phases import Phases, guard, kind_of, unmounted
-from saltfactories.utils.functional import Loaders
+from salt_loaders import make_loaders
 from saltrbd import client, device_find, proc
 
 from labkit import cleanup as lab_cleanup
@@ -82,7 +81,7 @@ class Site:
         (folder / "pillar/top.sls").write_text(json.dumps({"base": {"*": ["all"]}}))
         (folder / "pillar/all.sls").write_text(json.dumps(pillar))
         (folder / "minion").write_text(json.dumps(self._minion()))
-        self.loaders = Loaders(salt.config.minion_config(str(folder / "minion")))
+        self.loaders = make_loaders(folder / "minion")
 
     def _minion(self):
         root = self.folder / "root"

@@ -83,18 +83,9 @@ def make_minion_config(tmp_path_factory, repo, cluster, pool):
 @pytest.fixture(scope="module")
 def make_loaders(make_minion_config):
     """Return new Loaders for another pillar or configuration: ``make_loaders(pillar={...}, config={...})``."""
-    import salt.config
-    import salt.utils.event
-    from saltfactories.utils.functional import Loaders
+    import salt_loaders
 
-    def make(pillar=None, config=None):
-        opts = salt.config.minion_config(str(make_minion_config(pillar, config) / "minion"))
-        with pytest.MonkeyPatch.context() as patch:
-            # A fake: new loaders tell a minion of the synced modules, and Salt tries for 2 s to reach the one that no test has.
-            patch.setattr(salt.utils.event.SaltEvent, "connect_pull", lambda *_, **__: False)
-            return Loaders(opts)
-
-    return make
+    return lambda pillar=None, config=None: salt_loaders.make_loaders(make_minion_config(pillar, config) / "minion")
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +112,14 @@ def other_pool(make_pool, rbd_cli):
     other = make_pool()
     rbd_cli("namespace", "create", f"{other}/n")
     return other
+
+
+@pytest.fixture
+def own_pace(cluster):
+    """The monitor hands out snapshots' ids as rarely as a user's does: once per second (paxos_propose_interval)."""
+    lab_cluster.ceph(cluster.folder, "config", "rm", "mon", "paxos_propose_interval")
+    yield
+    lab_cluster.hasten(cluster.folder)
 
 
 @pytest.fixture

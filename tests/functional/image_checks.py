@@ -55,7 +55,7 @@ def other_client(start_client):
     def run(*words):
         process = start_client(*words)
         process.communicate(timeout=60)
-        assert process.returncode == 0
+        assert process.returncode == 0, f"the other client ended with {process.returncode}"
 
     return run
 

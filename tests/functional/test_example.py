@@ -76,24 +76,33 @@ def test_a_pillar_with_mistakes_is_refused_in_one_message(repo, make_loaders, rb
 @pytest.mark.parametrize("test", [True, False])
 def test_unknown_keys_of_the_cluster_are_refused(make_minion_config, test):
     """Also keys that YAML makes no text of."""
-    import salt.config
-    from saltfactories.utils.functional import Loaders
+    import salt_loaders
 
     folder = make_minion_config()
-    (folder / "pillar/all.sls").write_text("ceph: {2: x, on: y, foo: z}\nrbd: {volumes: {a: {size: 1G}}}\n")
-    loaders = Loaders(salt.config.minion_config(str(folder / "minion")))
+    (folder / "pillar/all.sls").write_text("ceph: {2: x, on: y, foo: z}\nrbd: {volumes: {a: {size: ten}}}\n")
+    loaders = salt_loaders.make_loaders(folder / "minion")
     ran = loaders.states.rbd_volumes.declared("x", test=test)
     assert (ran.result, ran.changes) == (False, {})
     assert "The pillar has mistakes, so nothing was touched. ceph: unknown keys 'foo', 2, True (there are conf, fs_type, " in ran.comment
+    assert "'ten' is not a size" in ran.comment
 
 
 @pytest.mark.parametrize("test", [True, False])
-def test_a_pillar_without_volumes_is_told(repo, make_loaders, test):
-    loaders = make_loaders()
+@pytest.mark.parametrize(
+    ("pillar", "told"),
+    [
+        ({"rbd": {"volumes": {}}}, ": rbd:volumes and rbd:clones are empty."),
+        ({}, ": it has no section rbd."),
+        ({"RDB": {"volumes": {}}}, ": it has no section rbd. Its section RDB is read by nobody here; write rbd where rbd is meant."),
+    ],
+)
+def test_a_pillar_without_volumes_is_told(pillar, told, test, repo, make_loaders, monkeypatch):
+    monkeypatch.delenv("RBD_LAB_DRIVER", raising=False)  # which would make a section of its own
+    loaders = make_loaders(pillar)
     (Path(loaders.opts["file_roots"]["base"][0]) / "rbd").symlink_to(repo / "salt/rbd")
     (ran,) = loaders.modules.state.apply("rbd", test=test)
     assert (ran.result, ran.changes) == (True, {})
-    assert ran.comment == "The pillar of this node declares no volume: rbd:volumes and rbd:clones are empty."
+    assert ran.comment == "The pillar of this node declares no volume" + told
 
 
 def test_volumes_are_counted(make_loaders):

@@ -13,8 +13,6 @@ import pytest
 from freeze_checks import is_frozen, no_helper_is_left, tool
 from worker_watch import until
 
-from labkit import cluster as lab_cluster
-
 COUNT = 20
 # Seconds that twenty volumes may stand still at Ceph's own pace: one after the other their snapshots would take twenty.
 STANDSTILL = 8
@@ -45,14 +43,6 @@ def twenty(mounted, spec):
 
 def snapshots(rbd_cli, volumes):
     return {str(name): [item["name"] for item in rbd_cli.json("snap", "ls", str(name))] for name, _ in volumes}
-
-
-@pytest.fixture
-def own_pace(cluster):
-    """The monitor hands out snapshots' ids as rarely as a user's does: once per second (paxos_propose_interval)."""
-    lab_cluster.ceph(cluster.folder, "config", "rm", "mon", "paxos_propose_interval")
-    yield
-    lab_cluster.hasten(cluster.folder)
 
 
 def test_twenty_volumes_stand_still_together(twenty, states, converges, rbd_cli, own_pace):

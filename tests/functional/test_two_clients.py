@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,7 @@ class Host:
 
     def boot(self):
         """Start the host, with a new boot id."""
+        self._sent = 0
         boot = self._config / f"boot-{uuid.uuid4()}"
         boot.write_text(str(uuid.uuid4()) + "\n")
         Path("/run/rbd-volumes").mkdir(mode=0o700, exist_ok=True)
@@ -94,11 +96,17 @@ class Host:
             commands.run(["losetup", "--detach", device], timeout=20)
 
     def send(self, function, *args, at=0.0, **kwargs):
-        self.process.stdin.write(json.dumps({"function": function, "args": args, "kwargs": kwargs, "at": at}) + "\n")
+        self._sent += 1
+        order = {"number": self._sent, "function": function, "args": args, "kwargs": kwargs, "at": at}
+        self.process.stdin.write(json.dumps(order) + "\n")
 
     def answer(self, limit=60):
-        assert select.select([self.process.stdout], [], [], limit)[0], f"{self.name} had no answer within {limit} s"
-        return json.loads(self.process.stdout.readline())
+        """Return the answer to what was sent last; a test that was interrupted has left one to what it had sent."""
+        while True:
+            assert select.select([self.process.stdout], [], [], limit)[0], f"{self.name} had no answer within {limit} s"
+            answer = json.loads(self.process.stdout.readline())
+            if answer["number"] == self._sent:
+                return answer
 
     def call(self, function, *args, **kwargs):
         """Return the result of an execution function; an error fails the test."""
@@ -144,31 +152,32 @@ def _net_of(pid):
     return os.readlink(f"/proc/{pid}/ns/net")
 
 
+def _release(known):
+    problems = lab_cleanup.release(known, alive=True)
+    assert not problems, problems
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, make_minion_config):
     """A cluster on a bridge and two hosts, a and b; and weak, whose Ceph user may not blocklist."""
     folder = tmp_path_factory.mktemp("site") / "ceph"
-    with Net() as net:
-        known = lab_cluster.start(folder, f"{net.prefix}.1")
-        lab_cluster.hasten(folder)
+    with ExitStack() as ends:
+        net = ends.enter_context(Net())
+        known = lab_cluster.start(folder, f"{net.prefix}.1", quick=True)
+        ends.callback(lab_cluster.stop, folder)
+        ends.callback(_release, known)
         keyring = tmp_path_factory.mktemp("weak") / "keyring"
         rights = ["mon", "allow r", "osd", "allow rwx pool=rbd"]
         keyring.write_text(
             "[client.weak]\n    key = {}\n".format(lab_cluster.ceph(folder, "auth", "get-or-create-key", "client.weak", *rights)["key"])
         )
         hosts = []
-        try:
-            for name, own in (("host-a", {}), ("host-b", {}), ("weak", {"user": "weak", "keyring": str(keyring)})):
-                ceph = {key: known[key] for key in ("fsid", "conf", "monitors", "user", "keyring", "pool")}
-                config = make_minion_config(pillar={"ceph": {**ceph, **own}}, config={"id": name})
-                hosts.append(Host(name, *net.add(name), config))
-            yield (folder, *hosts)
-        finally:
-            for host in hosts:
-                host.crash()
-            problems = lab_cleanup.release(known, alive=True)
-            lab_cluster.stop(folder)
-            assert not problems, problems
+        for name, own in (("host-a", {}), ("host-b", {}), ("weak", {"user": "weak", "keyring": str(keyring)})):
+            ceph = {key: known[key] for key in ("fsid", "conf", "monitors", "user", "keyring", "pool")}
+            config = make_minion_config(pillar={"ceph": {**ceph, **own}}, config={"id": name})
+            hosts.append(Host(name, *net.add(name), config))
+            ends.callback(hosts[-1].crash)
+        yield (folder, *hosts)
 
 
 @pytest.fixture(scope="module")

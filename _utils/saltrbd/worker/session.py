@@ -199,6 +199,8 @@ class Session:
         try:
             handle = rbd.Image(context, snapshot=snapshot or None, read_only=not write, **options)
         except rbd.ImageNotFound:
+            # Its pool may have gone since it was looked up; the answer came with the map that tells.
+            self.ioctx(pool, namespace)
             if snapshot:
                 with rbd.Image(context, read_only=True, **options):
                     raise WorkerError("SnapshotNotFound", "the snapshot does not exist")
