@@ -20,7 +20,8 @@ def __virtual__():
 
 def layout():
     """
-    Return what the pillar declares: the table, and type, id and name of each row. ``mistakes`` is a text with every mistake of the pillar, or None.
+    Return what the pillar declares: the table, and type, id and name of each row. ``mistakes`` is a text with every mistake of the pillar,
+    or None.
 
     ``own``: the name of the database in ``postgresql:databases`` of the same pillar, or an empty text. No password is in it.
 
@@ -40,8 +41,8 @@ def layout():
 
 def get(name, config_type="rbd"):
     """
-    Return a row: its type and id, the document with secrets taken out, when it was written last, and its ``defects`` by JSON path; None where
-    there is no such row.
+    Return a row: its type and id, the document with secrets taken out, when it was written last, and its ``defects`` by JSON path; None
+    where there is no such row.
 
     name
         The row's id, or the name of one that the pillar declares.
@@ -65,7 +66,8 @@ def get(name, config_type="rbd"):
 
 def list_(config_type=None):
     """
-    Return all rows of the table, or those of one type, as ``get`` does. Of a type that this package does not know nothing is shown but its keys.
+    Return all rows of the table, or those of one type, as ``get`` does. Of a type that this package does not know nothing is shown but its
+    keys.
 
     CLI Example:
 
@@ -91,7 +93,7 @@ def diff(name, config_type="rbd", unknown="keep"):
         salt '*' platform_config.diff tenx unknown=remove
     """
     platform, wanted = _wanted(name, config_type, unknown)
-    return _changes(wanted, rows.find(platform, wanted.config_type, wanted.id), unknown)
+    return _changes(wanted, rows.find(platform, wanted.config_type, wanted.id, rows.WRITE), unknown)
 
 
 def predicted(name, config_type="rbd", unknown="keep"):
@@ -137,7 +139,9 @@ def apply(name, config_type="rbd", unknown="keep"):
         left = _changes(wanted, rows.find(platform, wanted.config_type, wanted.id), unknown)
         if left:
             raise NotConverged(
-                "{} was written, and a second look shows that somebody else has changed it since: {}.".format(_what(wanted), ", ".join(left))
+                "{} was written, and a second look shows that somebody else has changed it since: {}.".format(
+                    _what(wanted), ", ".join(left)
+                )
             )
     return found
 
@@ -170,7 +174,7 @@ def diff_absent(name, config_type="rbd"):
     platform = _platform()
     pillar.check_type(config_type)
     try:
-        row = rows.find(platform, config_type, pillar.key(platform, name, config_type))
+        row = rows.find(platform, config_type, pillar.key(platform, name, config_type), rows.REMOVE)
     except TableMissing:
         return {}
     if row is None:
@@ -183,7 +187,8 @@ def diff_absent(name, config_type="rbd"):
 
 def diff_schema():
     """
-    Return what ``apply_schema`` would change: the table, where there is none. Raises TableRefused for one that is not as this package makes it.
+    Return what ``apply_schema`` would change: the table, where there is none. Raises TableRefused for one that is not as this package makes
+    it, NotPermitted where the user may not make one.
 
     CLI Example:
 
@@ -194,10 +199,11 @@ def diff_schema():
     platform = _platform()
     with database.session(platform.place) as connection:
         facts = rows.find_table(platform, connection)
-    if facts is not None:
-        table.check(facts, platform.table.extra)
-        return {}
-    return predicted_schema()
+        if facts is None:
+            rows.check_may_make(platform, connection)
+            return predicted_schema()
+    table.check(facts, platform.table.extra)
+    return {}
 
 
 def predicted_schema():

@@ -1,5 +1,6 @@
 """
-The platform's settings in its database as desired state. What is desired stands in the pillar's ``platform:``; ``salt/platform`` declares it all.
+The platform's settings in its database as desired state. What is desired stands in the pillar's ``platform:``; ``salt/platform`` declares
+it all.
 
 .. code-block:: yaml
 
@@ -12,7 +13,7 @@ The platform's settings in its database as desired state. What is desired stands
             - platform_config: the platform's table
 """
 
-from saltplatform.errors import DatabaseUnreachable, LoginRefused, TableMissing
+from saltplatform import errors
 from saltrbd import converge
 
 __virtualname__ = "platform_config"
@@ -24,16 +25,16 @@ _TABLE = ("platform table", "")
 def __virtual__():
     if "platform_config.apply" not in __salt__:
         return False, (
-            "The execution module platform_config is not loaded. Sync it with saltutil.sync_all; it needs psycopg2-binary and jsonschema in Salt's"
-            " own Python (salt_environment:packages, salt-pip, or that Python's pip)."
+            "The execution module platform_config is not loaded. Sync it with saltutil.sync_all; it needs psycopg2-binary and jsonschema in"
+            " Salt's own Python (salt_environment:packages, salt-pip, or that Python's pip)."
         )
     return __virtualname__
 
 
 def schema_present(name):
     """
-    Make the platform's table exist. One with other columns, without the unique index on config_type and id, or with triggers and checks (which
-    would show a refused row in the server's log), is an error: it is never altered.
+    Make the platform's table exist. One with other columns, without the unique index on config_type and id, or with triggers and checks
+    (which would show a refused row in the server's log), is an error: it is never altered.
 
     name
         Any text; which table it is says ``platform:database:table``.
@@ -57,11 +58,13 @@ def present(name, config_type="rbd", unknown="keep"):
     Make one row be as the pillar says, in one transaction that holds it; no other row is touched, and its create_time changes only with it.
 
     name
-        The id or the name of an entry in ``platform:settings:TYPE``. All that goes into the row stands there, in ``platform:agent`` and in ``ceph:``.
+        The id or the name of an entry in ``platform:settings:TYPE``. All that goes into the row stands there, in ``platform:agent`` and in
+        ``ceph:``.
     config_type
         ``rbd`` or ``mail``.
     unknown
-        Fields of the stored document that the pillar does not know, such as those that the platform adds: ``keep``, ``remove``, or ``refuse``.
+        Fields of the stored document that the pillar does not know, such as those that the platform adds: ``keep``, ``remove``, or
+        ``refuse``.
 
     Changes are by JSON path, with secrets taken out. A document with a defect is refused with the path of each.
 
@@ -118,13 +121,13 @@ def _secrets(changes):
 
 
 def _ask(function, predicted, known, **arguments):
-    """What is to be changed; in a dry run, where the table or its database is not there yet, and earlier states would make it, as in a new one."""
+    """What is to be changed; in a dry run before the table or its database is made by earlier states, as in a new one."""
     try:
         return __salt__["platform_config." + function](**arguments)
-    except TableMissing:
+    except errors.TableMissing:
         if _TABLE not in known:
             raise
-    except (DatabaseUnreachable, LoginRefused):
+    except (errors.DatabaseUnreachable, errors.LoginRefused):
         if _TABLE not in known and not _server_comes():
             raise
     return __salt__["platform_config." + predicted](**arguments)

@@ -1,7 +1,7 @@
 """The platform around the storage: plain Python, without any Salt dunder.
 
-``pillar`` reads ``platform:``, ``schema`` says what a document may hold, ``document`` makes and merges it, ``shown`` takes secrets out, ``table``
-and ``rows`` are the platform's table, ``database`` is the session on it.
+``pillar`` reads ``platform:``, ``schema`` says what a document may hold, ``document`` makes and merges it, ``shown`` takes secrets out,
+``table`` and ``rows`` are the platform's table, ``database`` is the session on it.
 
 As in :mod:`saltrbd`, ``from saltplatform import ...`` takes the newest files after a sync, in a minion that lives for long.
 """

@@ -1,6 +1,7 @@
 """A session on the platform's database by psycopg2: limits for all of it, and errors that show no value.
 
-Nothing secret goes into a statement: psycopg2 writes values into its text, and a server may log it. How documents travel: :mod:`saltplatform.rows`.
+Nothing secret goes into a statement: psycopg2 writes values into its text, and a server may log it. How documents travel:
+:mod:`saltplatform.rows`.
 """
 
 import os
@@ -29,21 +30,21 @@ def missing_libraries():
     if not missing:
         return ""
     return (
-        "Salt's own Python lacks {0}: run '{1} -m pip install {0}', or 'salt-pip install {0}' where Salt is the project's package, or add it to "
-        "salt_environment:packages in the pillar."
+        "Salt's own Python lacks {0}: run '{1} -m pip install {0}', or 'salt-pip install {0}' where Salt is the project's package, or add"
+        " it to salt_environment:packages in the pillar."
     ).format(" ".join(missing), sys.executable or "python3")
 
 
 @contextmanager
-def session(place, limit=SESSION):
+def session(place):
     """Yield a connection in a transaction, which is committed at the end of the block, and rolled back where the block raises.
 
-    ``place``: host, port, dbname, user, password, sslmode, sslrootcert. After ``limit`` seconds the connection is cut, whatever the server does.
-    Raises :class:`DatabaseUnreachable`, :class:`LoginRefused`, :class:`DatabaseTimeout`, :class:`NotPermitted`, :class:`TableMissing` or
-    :class:`WriteFailed`.
+    ``place``: host, port, dbname, user, password, sslmode, sslrootcert. After :data:`SESSION` seconds the connection is cut, whatever the
+    server does. Raises :class:`DatabaseUnreachable`, :class:`LoginRefused`, :class:`DatabaseTimeout`, :class:`NotPermitted`,
+    :class:`TableMissing` or :class:`WriteFailed`.
     """
     connection = _connect(place)
-    late = threading.Event()
+    late, limit = threading.Event(), SESSION
     timer = threading.Timer(limit, _cut, [connection, late])
     timer.daemon = True
     timer.start()
@@ -55,9 +56,8 @@ def session(place, limit=SESSION):
         connection.commit()
     except psycopg2.Error as error:
         if late.is_set():
-            raise errors.DatabaseTimeout(
-                "{} did not end its work within {:g} s and was left. Whether it wrote is not known; run it again.".format(_where(place), limit)
-            ) from None
+            said = "{} did not end its work within {:g} s and was left. Whether it wrote is not known; run it again."
+            raise errors.DatabaseTimeout(said.format(_where(place), limit)) from None
         raise _translated(place, error) from None
     finally:
         timer.cancel()
@@ -112,7 +112,7 @@ def _where(place):
 _KINDS = {
     "42501": (errors.NotPermitted, "lets this user not do that"),
     "42P01": (errors.TableMissing, "has no such table"),
-    "55P03": (errors.DatabaseTimeout, "had the row or the table locked for more than {} s by somebody else; nothing was written".format(LOCK)),
+    "55P03": (errors.DatabaseTimeout, "had the row or the table locked by somebody else for {} s; nothing was written".format(LOCK)),
     "57014": (errors.DatabaseTimeout, "did not carry out a statement within {} s; nothing was written".format(STATEMENT)),
 }
 
@@ -130,4 +130,3 @@ def _translated(place, error):
         name = "an error"
     kind, what = _KINDS.get(code, (errors.WriteFailed, "refused; nothing was written"))
     return kind("{} {}: {} (SQLSTATE {}). The server's log has its words.".format(_where(place), what, name, code))
-

@@ -12,8 +12,8 @@ KEEP, REMOVE, REFUSE = UNKNOWN = ("keep", "remove", "refuse")
 def rendered(entry, agent, ceph):
     """Return the document of a row as the pillar has it.
 
-    ``entry``: the :class:`saltplatform.pillar.Row`'s keys, ``agent``: ``platform:agent``, ``ceph``: :class:`saltrbd.settings.Settings`. What the
-    pillar does not say is left out, so that the schema tells of it by its path.
+    ``entry``: the :class:`saltplatform.pillar.Row`'s keys, ``agent``: ``platform:agent``, ``ceph``: :class:`saltrbd.settings.Settings`.
+    What the pillar does not say is left out, so that the schema tells of it by its path.
     """
     if entry["config_type"] == "mail":
         keys = ("host", "port", "security", "user", "sender", "password")
@@ -77,7 +77,7 @@ def _number(text):
 
 
 def text(document):
-    """Return a document as it is written: JSON in ASCII, whatever the database's encoding; what the pillar has comes first, in its order."""
+    """Return a document as it is written: JSON in ASCII, whatever the database's encoding."""
     return json.dumps(document, allow_nan=False)
 
 

@@ -7,9 +7,10 @@ import re
 import uuid
 from collections import namedtuple
 
-from saltplatform import document, schema
 from saltrbd import settings
 from saltrbd.errors import InvalidArgument, InvalidPillar, quoted, unknown_keys
+
+from saltplatform import document, schema, table
 
 # What the platform's parts read; each knows its own keys.
 SECTIONS = ("database", "settings", "agent", "contact_groups", "alerts")
@@ -130,9 +131,9 @@ def _database(given, server, wrong):
     chosen["user"] = chosen["user"] or (declared.get("owner") if own else None) or "platform"
     if chosen["password"] is None and here:
         chosen["password"] = _section(_section(server, "roles"), chosen["user"]).get("password")
-    if chosen["password"] is not None and not (isinstance(chosen["password"], str) and chosen["password"] and "\0" not in chosen["password"]):
+    password = chosen["password"]
+    if password is not None and not (isinstance(password, str) and password and "\0" not in password):
         wrong.append("platform:database:password must be a text that is not empty; put it in quotes")
-        chosen["password"] = None
     if chosen["port"] is None:
         chosen["port"] = server.get("port", 5432) if here else 5432
     if isinstance(chosen["port"], bool) or not isinstance(chosen["port"], int) or not 1 <= chosen["port"] <= 65535:
@@ -155,6 +156,8 @@ def _table(chosen, wrong):
         wrong.append("platform:database:table must be a name in small letters, or SCHEMA.NAME, not {}".format(quoted(chosen["table"])))
     if not _NAME.fullmatch(chosen["extra_column"]):
         wrong.append("platform:database:extra_column must be a name in small letters, not {}".format(quoted(chosen["extra_column"])))
+    elif chosen["extra_column"] in table.NAMES:
+        wrong.append("platform:database:extra_column must be a name that no other column has")
     return Table("" if len(parts) == 1 else parts[0], parts[-1], chosen["extra_column"])
 
 

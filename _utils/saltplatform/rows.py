@@ -1,8 +1,9 @@
 """Rows of the platform's table, read and written so that no password ever stands in a statement.
 
-A document goes to the server as a large object: libpq's function-call protocol carries its bytes, which no setting of the server's log writes
-down, not even log_statement = all with log_parameter_max_length; the statement then names the object's number alone. The object is removed in
-the same transaction, so nobody else ever sees it. Bound parameters would be logged, and a failing COPY shows its line as CONTEXT.
+A document goes to the server as a large object: libpq's function-call protocol carries its bytes, which no setting of the server's log
+writes down, not even log_statement = all with log_parameter_max_length; the statement then names the object's number alone. The object is
+removed in the same transaction, so nobody else ever sees it. Bound parameters would be logged, and a failing COPY shows its line as
+CONTEXT.
 
 A row that a constraint refuses would be printed as DETAIL, its values cut at 64 bytes: so tables that can refuse one are not written to
 (:mod:`saltplatform.table`), and a document begins with more than 64 bytes that are no secret (:mod:`saltplatform.schema`).
@@ -12,7 +13,7 @@ from collections import namedtuple
 from contextlib import contextmanager
 
 from saltplatform import database, table
-from saltplatform.errors import TableMissing, WriteFailed
+from saltplatform.errors import NotPermitted, TableMissing, WriteFailed
 
 try:
     import psycopg2
@@ -23,17 +24,23 @@ except ImportError:
 # ``detail`` is the text of the document, ``created`` the time as text, in UTC.
 Row = namedtuple("Row", "config_type id detail created")
 
+# Privileges on the table, beside SELECT.
+WRITE, REMOVE = ("INSERT", "UPDATE"), ("DELETE",)
+
 # Times that a row may come and go between our looking and our writing.
 _TRIES = 20
 
+_LACKING = "SELECT p FROM unnest(%s::text[]) AS p WHERE NOT pg_catalog.has_table_privilege(%s::oid, p)"
+_MAY_CREATE = "SELECT pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace(%s)::oid, 'CREATE')"
 _READ = "SELECT config_type, id::text, config_detail, to_char(create_time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM {}"
 _ONE = " WHERE config_type = %s AND id = %s"
+_DELETE = "DELETE FROM {}" + _ONE  # noqa: S608 a constant
 _DETAIL = "pg_catalog.convert_from(pg_catalog.lo_get(%s), 'UTF8')"
 _INSERT = (
     "INSERT INTO {} (id, config_type, config_detail, create_time, {}) SELECT %s, %s, " + _DETAIL + ", pg_catalog.clock_timestamp(), ''"
     " ON CONFLICT (config_type, id) DO NOTHING"
 )
-_UPDATE = "UPDATE {} SET config_detail = " + _DETAIL + ", create_time = pg_catalog.clock_timestamp()" + _ONE
+_UPDATE = "UPDATE {} SET config_detail = " + _DETAIL + ", create_time = pg_catalog.clock_timestamp()" + _ONE  # noqa: S608 a constant
 
 
 def find_table(platform, connection):
@@ -47,10 +54,11 @@ def find_table(platform, connection):
 
 
 @contextmanager
-def opened(platform, writing=False):
-    """Yield ``(connection, the table's name for a statement)``; raises :class:`TableMissing` or :class:`TableRefused`.
+def opened(platform, needs=(), writing=False):
+    """Yield ``(connection, the table's name for a statement)`` of a table that is right.
 
-    When ``writing``, the table cannot be altered until the end of the transaction.
+    ``needs``: the privileges on it that there must be. When ``writing``, it cannot be altered until the end of the transaction. Raises
+    :class:`TableMissing`, :class:`TableRefused` or :class:`NotPermitted`.
     """
     with database.session(platform.place) as connection:
         facts = find_table(platform, connection)
@@ -66,12 +74,21 @@ def opened(platform, writing=False):
                 cursor.execute(sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(name))
             facts = find_table(platform, connection)
         table.check(facts, platform.table.extra)
+        with connection.cursor() as cursor:
+            cursor.execute(_LACKING, (["SELECT", *needs], facts.oid))
+            lacking = [privilege for (privilege,) in cursor.fetchall()]
+        if lacking:
+            raise NotPermitted(
+                "The database user {} lacks {} on the table {}.{}; its owner grants it.".format(
+                    platform.place["user"], ", ".join(lacking), facts.schema_name, facts.name
+                )
+            )
         yield connection, name
 
 
-def find(platform, config_type, identity):
-    """Return the :class:`Row`, or None."""
-    with opened(platform) as (connection, name), connection.cursor() as cursor:
+def find(platform, config_type, identity, needs=()):
+    """Return the :class:`Row`, or None; raises :class:`NotPermitted` where the user lacks what ``needs`` names."""
+    with opened(platform, needs) as (connection, name), connection.cursor() as cursor:
         return _one(cursor, name, config_type, identity)
 
 
@@ -88,10 +105,10 @@ def every(platform, config_type=None):
 def write(platform, config_type, identity, decide):
     """Write one row in one transaction and return whether anything was written.
 
-    ``decide(row)`` gets the :class:`Row` under a lock, or None where there is none, and returns the new document as text, or None to leave it.
-    What it raises ends the transaction. Where somebody else makes the row meanwhile, it is asked again.
+    ``decide(row)`` gets the :class:`Row` under a lock, or None where there is none, and returns the new document as text, or None to leave
+    it. What it raises ends the transaction. Where somebody else makes the row meanwhile, it is asked again.
     """
-    with opened(platform, writing=True) as (connection, name), connection.cursor() as cursor:
+    with opened(platform, WRITE, writing=True) as (connection, name), connection.cursor() as cursor:
         for _ in range(_TRIES):
             row = _one(cursor, name, config_type, identity, " FOR UPDATE")
             text = decide(row)
@@ -110,9 +127,21 @@ def write(platform, config_type, identity, decide):
 
 def remove(platform, config_type, identity):
     """Remove one row and return whether it was there."""
-    with opened(platform, writing=True) as (connection, name), connection.cursor() as cursor:
-        cursor.execute(sql.SQL("DELETE FROM {}" + _ONE).format(name), (config_type, identity))
+    with opened(platform, REMOVE, writing=True) as (connection, name), connection.cursor() as cursor:
+        cursor.execute(sql.SQL(_DELETE).format(name), (config_type, identity))
         return cursor.rowcount == 1
+
+
+def check_may_make(platform, connection):
+    """Raise :class:`NotPermitted` where the user may not make the table, or its schema is not there."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_catalog.current_schema()")
+        name = platform.table.schema_name or cursor.fetchone()[0]
+        cursor.execute(_MAY_CREATE, ('"{}"'.format(name),))
+        allowed = cursor.fetchone()[0]
+    if not allowed:
+        why = "There is no schema {} in" if allowed is None else "The user may not make tables in the schema {} of"
+        raise NotPermitted("{} the database {} (user {}).".format(why.format(name), platform.place["dbname"], platform.place["user"]))
 
 
 def make_table(platform):

@@ -1,14 +1,15 @@
 """What a document of the table may say: JSON schemas (draft 7), checked by the library jsonschema, every defect with its JSON path.
 
-The sentences are made here: the library's own show the value that is wrong, which may be a password. ``writeOnly`` marks what is secret, for
-:mod:`saltplatform.shown` too.
+The sentences are made here: the library's own show the value that is wrong, which may be a password. ``writeOnly`` marks what is secret,
+for :mod:`saltplatform.shown` too.
 """
 
 import ipaddress
 import re
 
-from saltplatform.errors import InvalidDocument, LibraryMissing
 from saltrbd.errors import quoted
+
+from saltplatform.errors import InvalidDocument, LibraryMissing
 
 try:
     import jsonschema

@@ -1,4 +1,4 @@
-"""What is shown of a document: everything that the schema knows and does not call secret. A field that the schema does not know may hold anything."""
+"""What is shown of a document: what its schema knows and does not call secret. A field that it does not know may hold anything."""
 
 from saltplatform import document
 from saltplatform.schema import path

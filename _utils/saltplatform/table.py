@@ -19,6 +19,7 @@ _COLUMNS = (
     (DETAIL, "text NOT NULL", ("text",)),
     ("create_time", "timestamp with time zone NOT NULL DEFAULT now()", ("timestamp with time zone", "timestamp without time zone")),
 )
+NAMES = tuple(name for name, _, _ in _COLUMNS)
 
 # ``oid``: the table's; ``schema_name``: where it was found. ``kind``: pg_class.relkind. ``columns``: {name: type}. ``indexes``: [Index].
 # ``traps``: what could print a row: [sentence].
@@ -63,7 +64,7 @@ def read(cursor, found):
 
 
 def differences(facts, extra):
-    """Return in what an existing table is not as this package makes it, as sentences; ``extra`` is the declared name of the fifth column."""
+    """Return in what an existing table is not as this package makes it, as sentences; ``extra`` is the fifth column's name."""
     if facts.kind != "r":
         return ["it is no ordinary table"]
     types = {name: kinds for name, _, kinds in _COLUMNS}
@@ -86,12 +87,11 @@ def check(facts, extra):
     """Raise :class:`TableRefused` for a table that is not as this package makes it."""
     wrong = differences(facts, extra)
     if wrong:
-        raise TableRefused(
-            "The table {}.{} is left as it is, and nothing is written into it: {}. It must have the columns {} and {} (text), a unique index on {},"
-            " and nothing that shows a row when it refuses it.".format(
-                facts.schema_name, facts.name, "; ".join(wrong), ", ".join(name for name, _, _ in _COLUMNS), extra, ", ".join(KEY)
-            )
+        right = "It must have the columns {} and {} (text), a unique index on {}, and nothing that shows a row when it refuses it.".format(
+            ", ".join(NAMES), extra, ", ".join(KEY)
         )
+        what = "The table {}.{} is left as it is, and nothing is written into it".format(facts.schema_name, facts.name)
+        raise TableRefused("{}: {}. {}".format(what, "; ".join(wrong), right))
 
 
 def definition(extra):

@@ -15,7 +15,11 @@ import threading
 import types
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
-_FOLDERS = (_FOLDER, *(os.path.join(_FOLDER, name) for name in ("postgresql", "worker")), os.path.join(os.path.dirname(_FOLDER), "saltplatform"))
+_FOLDERS = (
+    _FOLDER,
+    *(os.path.join(_FOLDER, name) for name in ("postgresql", "worker")),
+    os.path.join(os.path.dirname(_FOLDER), "saltplatform"),
+)
 _PACKAGES = ("saltrbd", "saltplatform")
 
 
