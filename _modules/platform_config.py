@@ -5,7 +5,8 @@ Nothing that these functions return, log or say holds a password: it stands in t
 """
 
 from saltplatform import database, document, pillar, rows, schema, shown, table
-from saltplatform.errors import TableMissing, UnreadableDocument
+from saltplatform.errors import InvalidDocument, TableMissing, UnreadableDocument
+from saltrbd import settings
 from saltrbd.errors import InvalidArgument, NotConverged, RbdError, quoted
 
 __virtualname__ = "platform_config"
@@ -257,6 +258,9 @@ def _merged(wanted, row, unknown):
         return wanted.detail
     try:
         return document.merged(document.read(row.detail), wanted.detail, unknown)
+    except InvalidDocument as error:
+        said = "{} is not written: {}. unknown: keep leaves it there, unknown: remove takes it away."
+        raise InvalidDocument(said.format(_what(wanted), error), error.defects)
     except UnreadableDocument as error:
         # To remove all that the pillar does not know is to begin anew.
         if unknown == document.REMOVE:
@@ -297,6 +301,4 @@ def _told(row):
 
 
 def _pool():
-    from saltrbd import settings
-
     return settings.load(__opts__, __pillar__).pool

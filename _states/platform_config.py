@@ -13,7 +13,7 @@ it all.
             - platform_config: the platform's table
 """
 
-from saltplatform import errors
+from saltplatform import errors, shown
 from saltrbd import converge
 
 __virtualname__ = "platform_config"
@@ -116,7 +116,7 @@ def _plan(what, changes, function, arguments, planned):
 
 def _secrets(changes):
     """A sentence on the secrets that would be others."""
-    others = [at for at, entry in changes.items() if entry["new"] == "(not shown, another one)"]
+    others = [at for at, entry in changes.items() if entry["new"] == shown.ANOTHER]
     return ["Another secret: {}.".format(", ".join(others))] if others else []
 
 

@@ -84,9 +84,10 @@ def _connect(place):
 
 
 def _refused(place, error):
-    said = " ".join(str(error).split())
+    said = str(error)
     if place["password"]:
         said = said.replace(place["password"], "...")
+    said = " ".join(said.split())
     kind = errors.LoginRefused if any(word in said for word in _LOGIN) else errors.DatabaseUnreachable
     hint = ""
     if "certificate" in said:

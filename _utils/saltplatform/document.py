@@ -38,11 +38,14 @@ def _given(values):
 
 def _monitors(declared):
     """The addresses as the platform knows them: HOST:PORT of Ceph's first protocol."""
-    if isinstance(declared, str):
-        declared = [declared] if "[" in declared else declared.split(",")
+    declared = [declared] if isinstance(declared, str) else declared
     if not isinstance(declared, (list, tuple)):
         return declared
-    return [_monitor(item) if isinstance(item, str) else item for item in declared]
+    found = []
+    for item in declared:
+        # Several in one text, as Ceph's own mon_host has them.
+        found += item.split(",") if isinstance(item, str) and "[" not in item else [item]
+    return [_monitor(item) if isinstance(item, str) else item for item in found]
 
 
 def _monitor(address):

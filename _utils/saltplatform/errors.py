@@ -10,10 +10,6 @@ class PlatformError(RbdError):
     """The base of the errors of this part."""
 
 
-class LibraryMissing(PlatformError):
-    """A library that is needed is not in Salt's Python; the message says how it gets there."""
-
-
 class InvalidDocument(PlatformError):
     """A document does not fit its JSON schema; ``defects`` has every one as ``(JSON path, sentence)``."""
 
@@ -48,10 +44,6 @@ class TableRefused(PlatformError):
 
 class NotPermitted(PlatformError):
     """The database user lacks a privilege."""
-
-
-class RowMissing(PlatformError):
-    """There is no such row."""
 
 
 class WriteFailed(PlatformError):

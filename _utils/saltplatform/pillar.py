@@ -3,6 +3,7 @@
 Its mistakes are told all at once. What a row's document lacks is told by the document's own schema, with its JSON path.
 """
 
+import ipaddress
 import re
 import uuid
 from collections import namedtuple
@@ -44,9 +45,10 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 def read(opts, pillar):
     """Return the :class:`Platform` of ``__opts__`` and ``__pillar__``; raises :class:`InvalidPillar` with every mistake."""
-    section = settings.plain(pillar.get("platform") or {})
+    section = settings.plain(pillar.get("platform"))
+    section = {} if section is None else section
     if not isinstance(section, dict):
-        raise InvalidPillar("platform: must be a mapping, not {}.".format(quoted(section)))
+        raise InvalidPillar("platform: must be a mapping.")
     wrong = []
     _unknown("platform", section, SECTIONS, wrong)
     agent = _mapping("platform:agent", section.get("agent"), wrong)
@@ -89,7 +91,12 @@ def identity(text):
 
 def loopback(host):
     """Return whether a host is this one: by name, by address, or a folder with the server's socket."""
-    return host in ("localhost", "::1") or host.startswith(("/", "127."))
+    if host == "localhost" or host.startswith("/"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _mapping(where, value, wrong):
@@ -166,7 +173,8 @@ def _rows(given, agent, ceph, wrong):
     given = _mapping("platform:settings", given, wrong)
     _unknown("platform:settings", given, schema.TYPES, wrong)
     for config_type in schema.TYPES:
-        entries = given.get(config_type) or []
+        entries = given.get(config_type)
+        entries = [] if entries is None else entries
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             wrong.append("platform:settings:{} must be a list of mappings".format(config_type))
             continue

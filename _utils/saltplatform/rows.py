@@ -32,7 +32,9 @@ _TRIES = 20
 
 _LACKING = "SELECT p FROM unnest(%s::text[]) AS p WHERE NOT pg_catalog.has_table_privilege(%s::oid, p)"
 _MAY_CREATE = "SELECT pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace(%s)::oid, 'CREATE')"
-_READ = "SELECT config_type, id::text, config_detail, to_char(create_time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM {}"
+# A time without a zone is of the session's.
+_TIME = "to_char(create_time::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+_READ = "SELECT config_type, id::text, config_detail, " + _TIME + " FROM {}"  # noqa: S608 a constant
 _ONE = " WHERE config_type = %s AND id = %s"
 _DELETE = "DELETE FROM {}" + _ONE  # noqa: S608 a constant
 _DETAIL = "pg_catalog.convert_from(pg_catalog.lo_get(%s), 'UTF8')"

@@ -9,7 +9,7 @@ import re
 
 from saltrbd.errors import quoted
 
-from saltplatform.errors import InvalidDocument, LibraryMissing
+from saltplatform.errors import InvalidDocument
 
 try:
     import jsonschema
@@ -116,8 +116,6 @@ def of(config_type, pool=None):
 
 def defects(document, schema):
     """Return every defect of a document as ``[(JSON path, sentence)]``; a path such as ``$.config.monitors[0]``."""
-    if jsonschema is None:
-        raise LibraryMissing("The library jsonschema is not in Salt's Python; install it there by pip (or salt-pip).")
     checker = jsonschema.FormatChecker(formats=())
     for name, (right, _) in _FORMATS.items():
         checker.checks(name)(lambda value, right=right: not isinstance(value, str) or right(value))

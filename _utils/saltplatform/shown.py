@@ -8,7 +8,7 @@ ANOTHER = "(not shown, another one)"
 EMPTY = "(empty)"
 
 # A field that the schema does not know.
-_FOREIGN = {"writeOnly": True, "foreign": True}
+_FOREIGN = {"writeOnly": True}
 
 
 def redacted(detail, schema):
@@ -46,18 +46,11 @@ def changes(old, new, schema):
     return found
 
 
-def secrets(old, new, schema):
-    """Return the paths of the secrets that differ between two documents."""
-    before, after = _leaves(old, schema), _leaves(new, schema)
-    return [path(at) for at in after if after[at].secret and before.get(at) != after[at]]
-
-
 class _Leaf:
     """One field: its value, compared as JSON has it, and how much of it is shown."""
 
     def __init__(self, value, schema):
         self.value, self.schema = value, schema
-        self.secret = bool(schema.get("writeOnly")) and not schema.get("foreign")
 
     def __eq__(self, other):
         return isinstance(other, _Leaf) and document.same(self.value, other.value)

@@ -6,8 +6,8 @@
 the pillar platform:
   test.fail_without_changes:
     - name: {{ platform.mistakes | yaml_dquote }}
-{% elif not booted %}
-{# Where an image is built no database runs. #}
+{% elif platform.own and not booted %}
+{# This host's own database does not run where an image is built. #}
 {% else %}
 {% if platform.own %}
 # The database is this host's own.

@@ -94,7 +94,8 @@ def waiting(server, count=1):
     until = time.monotonic() + 300
     while time.monotonic() < until:
         found = server.postgres(
-            "SELECT DISTINCT a.pid FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid AND NOT l.granted WHERE application_name = 'salt'"
+            "SELECT DISTINCT a.pid FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid AND NOT l.granted"
+            " WHERE application_name = 'salt'"
         )
         if len(found) >= count:
             return [pid for (pid,) in found]

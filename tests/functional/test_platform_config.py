@@ -1,5 +1,6 @@
 """The platform's table and rows on a server of the tests' own: made, kept, changed, removed, refused; dry and real, and twice."""
 
+import datetime
 import json
 from pathlib import Path
 
@@ -79,6 +80,20 @@ def test_a_new_secret_is_told_and_not_shown(made, converges, pillar, table):
     assert "Another secret: $.agent.password." in real.comment
     assert "AnotherSecret" not in real.comment
     assert table.detail()["agent"]["password"] == "AnotherSecret1188"
+
+
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamp"])
+def test_the_time_of_a_change_is_told_in_utc(server, table, states, modules, kind):
+    """Whatever the server's time zone is, and whether or not the column keeps one."""
+    server.postgres(f"ALTER ROLE {NAME} SET timezone = 'Asia/Tokyo'")
+    try:
+        table.make(f"id uuid, config_type text, config_detail text, create_time {kind}, remark text")
+        before = datetime.datetime.now(datetime.timezone.utc).isoformat()
+        assert states.platform_config.present("tenx").result is True
+        told = modules.platform_config.get("tenx")["create_time"]
+    finally:
+        server.postgres(f"ALTER ROLE {NAME} RESET ALL")
+    assert before < told.replace("Z", "+00:00") < datetime.datetime.now(datetime.timezone.utc).isoformat()
 
 
 DEFECTS = {

@@ -1,4 +1,4 @@
-"""Passwords of the platform's rows are in pillar and table, and nowhere else: on a server that logs all that it can, and when a write fails."""
+"""Passwords of the platform's rows are in pillar and table, and nowhere else: where a server logs all that it can, and a write fails."""
 
 import json
 import logging

@@ -86,11 +86,15 @@ def test_documents_of_the_pillar():
     assert [schema.defects(row.detail, row.schema) for row in rows] == [[], []]
 
 
+def row_of(found):
+    return found["platform"]["settings"]["rbd"][0]
+
+
 OWN = {"monitors": ["m:6789"], "user": "other", "keyring": "/etc/k", "url": "http://a:1", "fs_type": "xfs"}
 
 
 def test_a_row_may_say_itself_what_is_the_ceph_sections():
-    detail = read(lambda found: found["platform"]["settings"]["rbd"][0].update(OWN)).rows[0].detail
+    detail = read(lambda found: row_of(found).update(OWN)).rows[0].detail
     assert (detail["url"], detail["config"]["fsType"]) == ("http://a:1", "xfs")
     assert [detail["config"][key] for key in ("monitors", "user", "keyring")] == [["m:6789"], "other", "/etc/k"]
 
@@ -191,11 +195,7 @@ def test_all_defects_are_told_and_no_secret():
 def test_what_a_server_shows_of_a_value_is_no_secret(detail):
     """64 bytes, in the DETAIL of a failed constraint; the shortest documents there can be."""
     rows = (
-        [
-            read(
-                lambda found: found["platform"]["settings"]["rbd"][0].update(name="x", url="http://a", monitors=["a:1"], keyring="/k")
-            ).rows[0]
-        ]
+        [read(lambda found: row_of(found).update(name="x", url="http://a", monitors=["a:1"], keyring="/k")).rows[0]]
         + [read(lambda found: found["platform"]["settings"]["mail"][0].update(host="a", port=1, user="u", sender="a@b")).rows[1]]
         + [pillar.Row("", "", "", detail, {})]
     )
@@ -229,7 +229,7 @@ def test_merging(old, unknown, expected):
 def test_fields_that_the_pillar_does_not_know_are_refused_with_their_paths():
     with pytest.raises(errors.InvalidDocument) as told:
         document.merged(STORED, RIGHT, "refuse")
-    assert [at for at, _ in told.value.defects] == ["$.id", "$.agent.token"]
+    assert [at for at, _ in told.value.defects] == ["$.agent.token", "$.id"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "1", '"x"', "null", '{"a": NaN}', '{"a": 1e999}', "[" * 100000, None])
@@ -257,13 +257,25 @@ CHANGES = [
     (RIGHT, put(RIGHT, ("agent", "password"), "new"), {"$.agent.password": {"old": "(not shown)", "new": "(not shown, another one)"}}),
     (put(RIGHT, ("agent", "password"), ""), RIGHT, {"$.agent.password": {"old": "(empty)", "new": "(not shown)"}}),
     (put(RIGHT, ("agent", "password"), ...), RIGHT, {"$.agent.password": {"old": None, "new": "(not shown)"}}),
-    (put(RIGHT, ("agent",), "agent's"), RIGHT, {"$.agent.user": {"old": None, "new": "agent"}, "$.agent.password": {"old": None, "new": "(not shown)"}, "$.agent": {"old": "(not shown)", "new": None}}),
+    (
+        put(RIGHT, ("agent",), "agent's"),
+        RIGHT,
+        {
+            "$.agent.user": {"old": None, "new": "agent"},
+            "$.agent.password": {"old": None, "new": "(not shown)"},
+            "$.agent": {"old": "(not shown)", "new": None},
+        },
+    ),
     (STORED, RIGHT, {"$.id": {"old": "(not shown)", "new": None}, "$.agent.token": {"old": "(not shown)", "new": None}}),
     (put(RIGHT, ("url",), "http://u:p@h"), RIGHT, {"$.url": {"old": "(not shown)", "new": RIGHT["url"]}}),
-    (put(RIGHT, ("config", "monitors"), ["u:p@h:1", "a:1"]), RIGHT, {"$.config.monitors": {"old": ["(not shown)", "a:1"], "new": ["192.168.0.11:6789"]}}),
+    (
+        put(RIGHT, ("config", "monitors"), ["u:p@h:1", "a:1"]),
+        RIGHT,
+        {"$.config.monitors": {"old": ["(not shown)", "a:1"], "new": ["192.168.0.11:6789"]}},
+    ),
     (put(RIGHT, ("config", "user"), {"x": 1}), RIGHT, {"$.config.user": {"old": "(not shown)", "new": "volumes"}}),
     (put(RIGHT, ("config", "user"), 1), put(RIGHT, ("config", "user"), True), {"$.config.user": {"old": 1, "new": True}}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("old", "new", "expected"), CHANGES)
@@ -282,33 +294,41 @@ def test_a_new_row_and_one_that_goes():
     assert "relay's" not in json.dumps([made, gone])
 
 
+def database_of(found):
+    return found["platform"]["database"]
+
+
+def agent_of(found):
+    return found["platform"]["agent"]
+
+
 MISTAKES = [
-    (lambda found: found.update(platform=[]), "platform: must be a mapping, not []"),
+    (lambda found: found.update(platform=[]), "platform: must be a mapping"),
     (lambda found: found["platform"].update(databse=1), "platform: unknown key 'databse'"),
     (lambda found: found["platform"].update(agent="agent's"), "platform:agent must be a mapping"),
-    (lambda found: found["platform"]["agent"].update(url="http://a"), "platform:agent:url begins with http://"),
-    (lambda found: found["platform"]["agent"].update(tls=False), "platform:agent:url begins with https://, and platform:agent:tls is false"),
-    (lambda found: found["platform"]["agent"].update(tls="no"), "platform:agent:tls must be true or false, not 'no'"),
+    (lambda found: agent_of(found).update(url="http://a"), "platform:agent:url begins with http://"),
+    (lambda found: agent_of(found).update(tls=False), "platform:agent:url begins with https://, and platform:agent:tls is false"),
+    (lambda found: agent_of(found).update(tls="no"), "platform:agent:tls must be true or false, not 'no'"),
     (lambda found: found["platform"].update(database="x"), "platform:database must be a mapping"),
-    (lambda found: found["platform"]["database"].update(hots="x"), "platform:database: unknown key 'hots'"),
-    (lambda found: found["platform"]["database"].update(host=1), "platform:database:host must be one line of text, not 1"),
-    (lambda found: found["platform"]["database"].update(host=""), "platform:database:host must be one line of text, not ''"),
-    (lambda found: found["platform"]["database"].update(port=0), "platform:database:port must be a number from 1 to 65535, not 0"),
-    (lambda found: found["platform"]["database"].update(password=7), "platform:database:password must be a text that is not empty"),
-    (lambda found: found["platform"]["database"].update(sslmode="on"), "platform:database:sslmode must be one of disable, allow, "),
-    (lambda found: found["platform"]["database"].update(table="T"), "platform:database:table must be a name in small letters"),
-    (lambda found: found["platform"]["database"].update(table="a.b.c"), "platform:database:table must be a name in small letters"),
-    (lambda found: found["platform"]["database"].update(table='x"; DROP'), "platform:database:table must be a name in small letters"),
-    (lambda found: found["platform"]["database"].update(extra_column="A"), "platform:database:extra_column must be a name in small letters"),
-    (lambda found: found["platform"]["database"].update(extra_column="id"), "platform:database:extra_column must be a name that no other column has"),
+    (lambda found: database_of(found).update(hots="x"), "platform:database: unknown key 'hots'"),
+    (lambda found: database_of(found).update(host=1), "platform:database:host must be one line of text, not 1"),
+    (lambda found: database_of(found).update(host=""), "platform:database:host must be one line of text, not ''"),
+    (lambda found: database_of(found).update(port=0), "platform:database:port must be a number from 1 to 65535, not 0"),
+    (lambda found: database_of(found).update(password=7), "platform:database:password must be a text that is not empty"),
+    (lambda found: database_of(found).update(sslmode="on"), "platform:database:sslmode must be one of disable, allow, "),
+    (lambda found: database_of(found).update(table="T"), "platform:database:table must be a name in small letters"),
+    (lambda found: database_of(found).update(table="a.b.c"), "platform:database:table must be a name in small letters"),
+    (lambda found: database_of(found).update(table='x"; DROP'), "platform:database:table must be a name in small letters"),
+    (lambda found: database_of(found).update(extra_column="A"), "platform:database:extra_column must be a name in small letters"),
+    (lambda found: database_of(found).update(extra_column="id"), "platform:database:extra_column must be a name that no other column has"),
     (lambda found: found["platform"].update(settings=[]), "platform:settings must be a mapping"),
     (lambda found: found["platform"]["settings"].update(ceph=[]), "platform:settings: unknown key 'ceph'"),
     (lambda found: found["platform"]["settings"].update(rbd={}), "platform:settings:rbd must be a list of mappings"),
     (lambda found: found["platform"]["settings"].update(rbd=["x"]), "platform:settings:rbd must be a list of mappings"),
-    (lambda found: found["platform"]["settings"]["rbd"][0].update(string="x"), "platform:settings:rbd[0]: unknown key 'string'"),
-    (lambda found: found["platform"]["settings"]["rbd"][0].update(id="x"), "platform:settings:rbd[0]:id must be a UUID such as "),
-    (lambda found: found["platform"]["settings"]["rbd"][0].pop("id"), "platform:settings:rbd[0]:id must be a UUID such as "),
-    (lambda found: found["platform"]["settings"]["rbd"][0].update(name=MAIL), "platform:settings:rbd[0]:name must not look like an id"),
+    (lambda found: row_of(found).update(string="x"), "platform:settings:rbd[0]: unknown key 'string'"),
+    (lambda found: row_of(found).update(id="x"), "platform:settings:rbd[0]:id must be a UUID such as "),
+    (lambda found: row_of(found).pop("id"), "platform:settings:rbd[0]:id must be a UUID such as "),
+    (lambda found: row_of(found).update(name=MAIL), "platform:settings:rbd[0]:name must not look like an id"),
     (
         lambda found: found["platform"]["settings"]["rbd"].append({"id": RBD.upper(), "name": "y"}),
         f"platform:settings:rbd[1]: another row of the type rbd is '{RBD}' already",
@@ -317,7 +337,7 @@ MISTAKES = [
         lambda found: found["platform"]["settings"]["rbd"].append({"id": MAIL, "name": "tenx"}),
         "platform:settings:rbd[1]: another row of the type rbd is 'tenx' already",
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("how", "said"), MISTAKES)
@@ -351,6 +371,8 @@ SERVER = {
         ({"dbname": "configs", "user": "u", "password": "p"}, ("127.0.0.1", 5433, "configs", "u", "p", "prefer", "configs")),
         ({"dbname": "configs", "host": "db.example"}, ("db.example", 5432, "configs", "platform", None, "verify-full", "")),
         ({"host": "db.example", "sslmode": "require", "port": 1}, ("db.example", 1, "platform", "platform", None, "require", "")),
+        ({"host": "127.example.net"}, ("127.example.net", 5432, "platform", "platform", None, "verify-full", "")),
+        ({"host": "::1"}, ("::1", 5433, "platform", "platform", None, "prefer", "")),
         ({"host": "/run/postgresql"}, ("/run/postgresql", 5433, "platform", "platform", None, "prefer", "")),
     ],
 )
