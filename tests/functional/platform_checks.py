@@ -22,6 +22,18 @@ def server(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def debian(tmp_path_factory):
+    """Debian's PostgreSQL alone."""
+    yield from platform_server.running_server("debian", tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """Nobody asks Ceph for it."""
+    return CEPH["pool"]
+
+
+@pytest.fixture(scope="module")
 def loaders(make_loaders, server):
     """Salt's loaders with the platform in the pillar; ``ceph:`` is the notes' cluster, which nobody asks."""
     return make_loaders({"ceph": CEPH, "platform": platform_server.declared(server.port)})

@@ -16,8 +16,8 @@ from saltplatform import errors, rows
 from saltplatform import table as tables
 
 # Fixtures.
-loaders, no_table, patient = platform_checks.loaders, platform_checks.no_table, platform_checks.patient
-pillar, platform, server, table = platform_checks.pillar, platform_checks.platform, platform_checks.server, platform_checks.table
+loaders, no_table, patient, pillar = platform_checks.loaders, platform_checks.no_table, platform_checks.patient, platform_checks.pillar
+platform, pool, server, table = platform_checks.platform, platform_checks.pool, platform_checks.server, platform_checks.table
 
 SECOND, OLD, CARELESS = "PlantedSecondPassword4471", "PlantedOldPassword8130", "PlantedCarelessPassword6029"
 SECRETS = {"database": PASSWORD, "agent": AGENT, "relay": RELAY, "second": SECOND, "old": OLD}

@@ -13,7 +13,7 @@ from saltplatform import database, document, errors, rows
 
 # Fixtures.
 loaders, no_table, patient = platform_checks.loaders, platform_checks.no_table, platform_checks.patient
-platform, server, table = platform_checks.platform, platform_checks.server, platform_checks.table
+platform, pool, server, table = platform_checks.platform, platform_checks.pool, platform_checks.server, platform_checks.table
 
 WRITERS = 50
 
