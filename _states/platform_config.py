@@ -102,7 +102,7 @@ def absent(name, config_type="rbd"):
     given = {"name": name, "config_type": config_type}
 
     def look():
-        changes = __salt__["platform_config.diff_absent"](**given)
+        changes = _ask("diff_absent", None, known, **given)
         return _plan("{}/{}".format(config_type, name), changes, "platform_config.remove", given, {})
 
     return converge.converge(name, __opts__["test"], look, _act, known, "The row {}/{} is absent.".format(config_type, name))
@@ -130,7 +130,7 @@ def _ask(function, predicted, known, **arguments):
     except (errors.DatabaseUnreachable, errors.LoginRefused):
         if _TABLE not in known and not _server_comes():
             raise
-    return __salt__["platform_config." + predicted](**arguments)
+    return __salt__["platform_config." + predicted](**arguments) if predicted else {}
 
 
 def _server_comes():

@@ -460,6 +460,7 @@ class NoSuchServer:
         self.functions = {
             "platform_config.diff": self.fail,
             "platform_config.diff_schema": self.fail,
+            "platform_config.diff_absent": self.fail,
             "platform_config.predicted": lambda **given: {"row": {"old": None, "new": "present"}},
             "platform_config.predicted_schema": lambda **given: {"id": {"old": None, "new": "uuid"}},
             "platform_config.layout": lambda: {"own": own},
@@ -491,6 +492,8 @@ def test_a_dry_run_before_the_database_is_there(repo, error, own, running, test,
     assert bool(rows["changes"]) is (expected is None)
     if isinstance(error, errors.TableMissing):
         return
+    gone = state.absent("tenx")
+    assert (gone["result"], gone["changes"]) == (expected is None, {})
     made = state.schema_present("table")
     assert made["result"] is expected
     # From then on the table counts as there to be written into.
