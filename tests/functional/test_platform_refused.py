@@ -130,5 +130,6 @@ def test_a_pillar_with_mistakes_is_refused_as_a_whole(tree, loaders, pillar, sls
     for test in (True, False):
         (ran,) = _apply(loaders, sls, test)
         assert ran.result is False
-        assert "platform: unknown key 'databse'" in ran.comment
-        assert "platform:settings:mail[0]:id must be a UUID" in ran.comment
+        # The state is called by what it has to say.
+        assert "platform: unknown key 'databse'" in ran.name
+        assert "platform:settings:mail[0]:id must be a UUID" in ran.name
