@@ -2,16 +2,18 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import psycopg2
 import pytest
 from saltrbd.postgresql import archive
 
-from labkit import postgresql
+from labkit import commands, postgresql
 from labkit.home import Home
 
 # What the platform's database and its owner are called, and the password of both roles there are.
@@ -80,7 +82,7 @@ class Server:
         password.write_text(PASSWORD)
         shutil.chown(password, "postgres")
         how = ["--auth-local=reject", "--auth-host=md5", "--encoding=UTF8", "--locale=C", "--nosync"]
-        self._run("initdb", "-D", self.data, "-U", "postgres", f"--pwfile={password}", *how)
+        commands.run(self._argv("initdb", "-D", self.data, "-U", "postgres", f"--pwfile={password}", *how), cwd="/", timeout=300)
         password.unlink()
         settings = {
             "port": self.port,
@@ -101,13 +103,22 @@ class Server:
         self.postgres(f"CREATE DATABASE {NAME} OWNER {NAME}")
 
     def start(self):
-        self._run("pg_ctl", "-D", self.data, "-l", self.log, "-w", "-t", "120", "start")
-
-    def stop(self):
-        self._run("pg_ctl", "-D", self.data, "-w", "-t", "120", "-m", "immediate", "stop")
+        """Start it as a child of the tests, which ends with them whatever becomes of them."""
+        with open(self.log, "ab") as log:
+            argv = self._argv("postgres", "-D", self.data)
+            self.process = subprocess.Popen(argv, cwd="/", stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        until = time.monotonic() + 300
+        while True:
+            try:
+                return self.connect("postgres", "postgres").close()
+            except psycopg2.OperationalError:
+                assert self.process.poll() is None, self.said()
+                assert time.monotonic() < until, self.said()
+                time.sleep(0.1)
 
     def remove(self):
-        self.stop()
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(300)
         shutil.rmtree(self.folder)
 
     def connect(self, user=NAME, dbname=NAME):
@@ -136,15 +147,9 @@ class Server:
         """Return the server's log."""
         return self.log.read_text(errors="replace")
 
-    def postmaster(self):
-        return int((self.data / "postmaster.pid").read_text().split()[0])
-
-    def _run(self, program, *words):
-        argv = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", self.programs / program, *words]
-        # Its pipes would be the server's too, and never end.
-        with open(self.folder / "said", "ab") as said:
-            code = subprocess.call([str(word) for word in argv], cwd="/", stdout=said, stderr=said, stdin=subprocess.DEVNULL, timeout=300)
-        assert code == 0, (self.folder / "said").read_text() + (self.said() if self.log.exists() else "")
+    def _argv(self, program, *words):
+        become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=QUIT"]
+        return [str(word) for word in [*become, self.programs / program, *words]]
 
 
 def declared(port, **sections):
