@@ -6,6 +6,7 @@ import json
 import platform_checks
 import pytest
 from platform_server import AGENT, CEPH, MAIL, NAME, RBD, RELAY
+from salt.exceptions import CommandExecutionError
 
 # Fixtures.
 loaders, no_table, patient = platform_checks.loaders, platform_checks.no_table, platform_checks.patient
@@ -214,15 +215,24 @@ UNION ALL SELECT indexrelid::regclass::text, '', indisunique FROM pg_index WHERE
 
 
 @pytest.mark.parametrize("what", TABLES)
-def test_another_table_is_refused_and_never_altered(what, refuses, table, server):
+def test_another_table_is_refused_and_never_altered(what, modules, table, server):
+    """By each function that the states call, those of the dry run and those of the real one."""
     how, said = TABLES[what]
     how(table)
     before = server.sql(DEFINED)
-    for function, arguments in (("schema_present", ["table"]), ("present", ["tenx"]), ("absent", ["tenx"])):
-        comment = refuses(f"platform_config.{function}", *arguments)
-        assert said in comment
-        assert "is left as it is, and nothing is written into it" in comment
+    for function in ("diff_schema", "apply_schema", "diff", "apply", "diff_absent", "remove"):
+        arguments = [] if "schema" in function else ["tenx"]
+        with pytest.raises(CommandExecutionError) as told:
+            modules[f"platform_config.{function}"](*arguments)
+        assert said in str(told.value)
+        assert "is left as it is, and nothing is written into it" in str(told.value)
     assert server.sql(DEFINED) == before
+
+
+def test_another_table_fails_each_state(refuses, table):
+    table.make(key=False)
+    for function, arguments in (("schema_present", ["table"]), ("present", ["tenx"]), ("absent", ["tenx"])):
+        assert "it has no unique index on config_type, id" in refuses(f"platform_config.{function}", *arguments)
 
 
 def test_without_a_table(refuses, unchanged):
