@@ -43,7 +43,7 @@ INTERFACES = {"eth0": {"inet": [{"address": "192.168.0.10", "netmask": "255.255.
 # Each of these stands in a pillar here and must not stand in what is rendered.
 SECRETS = ("a role's password", "a key of Ceph's", "a handler's password", "an agent's password", "a relay's password")
 
-# A pillar with facts of the minion that states ask for; ``only``: the folder of the state tree that it is for.
+# A pillar with facts of the minion that states ask for; ``only``: the folder of the state tree that it is for, or several.
 Case = namedtuple("Case", "pillar facts only", defaults=({}, ""))
 
 NOTHING = Case({})
@@ -164,7 +164,7 @@ def cases(system, example):
         "mistakes": Case(MISTAKES),
         "Salt's packages": Case(PACKAGED, PACKAGES, only="salt_"),
         "pgdg 9.5": Case({"postgresql": PGDG}, only="postgresql"),
-        "own database": Case({"postgresql": OPTIONS["postgresql"], "platform": OWN_DATABASE}, only="platform"),
+        "own database": Case({"postgresql": OPTIONS["postgresql"], "platform": OWN_DATABASE}, only=("platform", "postgresql")),
         "distribution": Case({"postgresql": {"source": "distribution", "version": packaged or "15"}}, only="postgresql"),
     }
 

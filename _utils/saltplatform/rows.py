@@ -70,12 +70,13 @@ def opened(platform, needs=(), writing=False):
                     platform.table.name, platform.place["dbname"]
                 )
             )
+        table.check(facts, platform.table.extra)
         name = sql.Identifier(facts.schema_name, facts.name)
         if writing:
             with connection.cursor() as cursor:
                 cursor.execute(sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(name))
-            facts = find_table(platform, connection)
-        table.check(facts, platform.table.extra)
+            # Somebody may have altered it just before.
+            table.check(find_table(platform, connection), platform.table.extra)
         with connection.cursor() as cursor:
             cursor.execute(_LACKING, (["SELECT", *needs], facts.oid))
             lacking = [privilege for (privilege,) in cursor.fetchall()]
