@@ -1,5 +1,6 @@
-# What the container platform reads from its table. docs/platform.md explains every key. Replace ids, names and addresses (uuidgen makes an id).
-# Passwords belong into an encrypted or external pillar: platform:agent:password, platform:settings:mail, postgresql:roles:configs:password.
+# What the container platform reads from its table. docs/platform.md explains every key.
+# Replace ids, names and addresses (uuidgen makes an id). Passwords belong into an encrypted or external pillar:
+# platform:agent:password, platform:settings:mail, postgresql:roles:configs:password.
 platform:
   # On this host's own server: port, user and password are those of postgresql:.
   database:
