@@ -41,9 +41,9 @@ HARDWARE = {"id": "management", "kernel": "Linux", "mem_total": 4096, "num_cpus"
 INTERFACES = {"eth0": {"inet": [{"address": "192.168.0.10", "netmask": "255.255.255.0"}]}}
 
 # Each of these stands in a pillar here and must not stand in what is rendered.
-SECRETS = ("a role's password", "a key of Ceph's", "a handler's password")
+SECRETS = ("a role's password", "a key of Ceph's", "a handler's password", "an agent's password", "a relay's password")
 
-# A pillar with facts of the minion that states ask for; ``only``: the folder of the state tree that it is for.
+# A pillar with facts of the minion that states ask for; ``only``: the folder of the state tree that it is for, or several.
 Case = namedtuple("Case", "pillar facts only", defaults=({}, ""))
 
 NOTHING = Case({})
@@ -95,6 +95,18 @@ OPTIONS = {
         "backup": {"enabled": False},
         "clean_data": True,
     },
+    # In a database elsewhere.
+    "platform": {
+        "database": {"host": "db.example", "password": "a role's password", "table": "settings.tenx_configs"},
+        "agent": {"url": "http://storage.example:8011", "tls": False, "user": "agent", "password": "an agent's password"},
+        "settings": {
+            "rbd": [
+                {"id": f"5f0c8a52-6a5e-4a83-9d2c-3d4c1f6a7b1{number}", "name": f"tenx{number}", "calamari_url": "192.168.0.11:5000"}
+                for number in range(2)
+            ],
+            "mail": [{"id": "0b9d7c36-2f41-4c0a-8c58-7a1e5d2b9f33", "host": "smtp.example", "password": "a relay's password"}],
+        },
+    },
 }
 MISTAKES = {
     "ceph": {"fsid": "7d3f2c1e-4b7a-4c0e-9a3d-5f1f0b6f2a10", "monitor": []},
@@ -103,10 +115,18 @@ MISTAKES = {
     "salt_environment": {"version": "3005.1", "source": "source"},
     "salt_master": {"gitfs": {"ref": "v1"}},
     "postgresql": {"version": "9.4", "source": "compiled", "port": "high"},
+    "platform": {
+        "databse": {},
+        "agent": {"url": "http://storage.example:8011", "user": "agent"},
+        "settings": {"rbd": [{"id": "1", "nam": "x"}]},
+    },
 }
 # Salt by its project's packages.
 PACKAGED = {"salt_environment": {"source": "package"}, "salt_master": {"gitfs": {"url": "https://git.example/rbd.git"}}, "salt_api": {}}
 PGDG = {"source": "pgdg", "version": "9.5", "roles": OPTIONS["postgresql"]["roles"], "databases": OPTIONS["postgresql"]["databases"]}
+
+# The platform's table in the database app of the same host.
+OWN_DATABASE = {**OPTIONS["platform"], "database": {"dbname": "app"}}
 
 FACTS = {
     "file.file_exists": lambda path: False,
@@ -144,6 +164,7 @@ def cases(system, example):
         "mistakes": Case(MISTAKES),
         "Salt's packages": Case(PACKAGED, PACKAGES, only="salt_"),
         "pgdg 9.5": Case({"postgresql": PGDG}, only="postgresql"),
+        "own database": Case({"postgresql": OPTIONS["postgresql"], "platform": OWN_DATABASE}, only=("platform", "postgresql")),
         "distribution": Case({"postgresql": {"source": "distribution", "version": packaged or "15"}}, only="postgresql"),
     }
 
@@ -198,7 +219,7 @@ class Renderer:
             **FACTS,
             **facts,
         }
-        for name in ("rbd_volumes", "postgresql_server"):
+        for name in ("rbd_volumes", "postgresql_server", "platform_config"):
             loaded = module(REPO / "_modules" / f"{name}.py")
             # No cluster is asked; what the pillar does not declare is not there.
             loaded._existing = lambda wanted: set()

@@ -10,9 +10,9 @@ lab_packages="ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd r
  python3 python3-venv python3-dev gcc libc6-dev ca-certificates"
 
 # shellcheck disable=SC2034
-# What only the tests need: other kinds of content that must never be formatted, network namespaces, linters.
+# What only the tests need: other kinds of content that must never be formatted, network namespaces, linters, a database server.
 test_packages="btrfs-progs lvm2 cryptsetup-bin bcache-tools fdisk gdisk iproute2 git shellcheck
- dpkg-dev gnupg xz-utils"
+ dpkg-dev gnupg xz-utils postgresql"
 
 # shellcheck disable=SC2034
 # What only the machines need: the Linux kernel as a process, and what makes their Debian.
@@ -24,7 +24,7 @@ node_packages="systemd-container mmdebstrap iproute2 dpkg-dev"
 
 # MiB: a cluster and Salt in memory; on disk all packages, Salt twice with the tools, a cluster with its logs.
 need_memory=1024
-need_packages=1500
+need_packages=1700
 need_venvs=800
 need_home=300
 need_machine_memory=2000
@@ -123,12 +123,18 @@ install_packages() {
     echo "          install $# Debian packages and what they need (log: $log)"
     export DEBIAN_FRONTEND=noninteractive
     units_before=$(enabled_units)
-    trap 'disable_new_units; exit 130' INT TERM
+    # Debian's PostgreSQL would make a cluster and start it, also where no systemd could stop it again.
+    no_cluster=/etc/postgresql-common/createcluster.d/rbd-lab.conf
+    case " $* " in
+        *" postgresql "*) mkdir -p "$(dirname $no_cluster)" && echo "create_main_cluster = false" >$no_cluster ;;
+    esac
+    trap 'rm -f $no_cluster; disable_new_units; exit 130' INT TERM
     code=0
     {
         timeout 600 apt-get -o DPkg::Lock::Timeout=120 update &&
             timeout 1800 apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$@"
     } </dev/null >"$log" 2>&1 || code=$?
+    rm -f $no_cluster
     disable_new_units
     trap - INT TERM
     if [ $code != 0 ]; then

@@ -43,6 +43,8 @@ ONCE = (
     "test_lab.py",
     "test_long_snapshot_work.py",
     "test_one_moment.py",
+    "test_platform_secrets.py",
+    "test_platform_writers.py",
     "test_quiesce.py",
     "test_rbd_clone_flattened.py",
     "test_rbd_cluster.py",

@@ -5,7 +5,7 @@
 
 Salt loads execution and state modules anew after ``saltutil.sync_all``, but what those import stays in Python's memory: a
 minion that lives for long would run new modules on an old core. So ``from saltrbd import ...``, with which each of them
-begins, looks whether the files have changed, and takes the new ones.
+begins, looks whether the files have changed, and takes the new ones. ``saltplatform``, which is built on it, is looked after too.
 """
 
 import importlib
@@ -15,12 +15,18 @@ import threading
 import types
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
+_FOLDERS = (
+    _FOLDER,
+    *(os.path.join(_FOLDER, name) for name in ("postgresql", "worker")),
+    os.path.join(os.path.dirname(_FOLDER), "saltplatform"),
+)
+_PACKAGES = ("saltrbd", "saltplatform")
 
 
 def _files():
-    """What the package's own files are now: {path: (time of the last change, size)}."""
+    """What the packages' own files are now: {path: (time of the last change, size)}."""
     found = {}
-    for folder in (_FOLDER, *(os.path.join(_FOLDER, name) for name in ("postgresql", "worker"))):
+    for folder in _FOLDERS:
         if folder != _FOLDER and not os.path.isdir(folder):
             continue  # a sync that is half done
         with os.scandir(folder) as entries:
@@ -54,7 +60,7 @@ def _newest():
         old = sys.modules.get(__name__ + ".client")
         if old is not None:
             old.close_idle()
-        for name in [name for name in sys.modules if name == __name__ or name.startswith(__name__ + ".")]:
+        for name in [name for name in sys.modules if name.partition(".")[0] in _PACKAGES]:
             del sys.modules[name]
         importlib.invalidate_caches()
         return importlib.import_module(__name__)
@@ -68,11 +74,11 @@ def _same():
 
 
 def _importing():
-    """True while a module of the package is half imported: nothing may be taken away under its feet."""
+    """True while a module of the packages is half imported: nothing may be taken away under its feet."""
     return any(
         getattr(getattr(module, "__spec__", None), "_initializing", False)
         for name, module in list(sys.modules.items())
-        if name.startswith(__name__ + ".")
+        if "." in name and name.partition(".")[0] in _PACKAGES
     )
 
 

@@ -29,10 +29,14 @@ def tree(repo, tmp_path):
 
     def write(number):
         (tmp_path / "tree/_utils/saltrbd/probe.py").write_text(f"from saltrbd.spec import parse\nVALUE = {number}\n")
+        (tmp_path / "tree/_utils/saltplatform/probe.py").write_text(f"from saltplatform.schema import path\nVALUE = {number}\n")
         (tmp_path / "tree/_modules/rbd_probe.py").write_text(
+            "from saltplatform import errors as platform_errors, probe as platform_probe\n"
             "from saltrbd import client, errors, probe, settings\n"
             "from saltrbd.errors import InvalidSpec\n\n\n"
-            f"def value():\n    assert errors.InvalidSpec is InvalidSpec\n    return [{number}, probe.VALUE, errors.__file__]\n\n\n"
+            "def value():\n    assert errors.InvalidSpec is InvalidSpec\n"
+            "    assert issubclass(platform_errors.PlatformError, errors.RbdError)\n"
+            f"    assert platform_probe.VALUE == probe.VALUE\n    return [{number}, probe.VALUE, errors.__file__]\n\n\n"
             "def fsid():\n    return client.get(settings.load(__opts__, __pillar__)).fsid\n"
         )
 
