@@ -28,7 +28,7 @@ def salt_environment(home, version):
     # A machine of ./lab vm has its host's.
     if os.environ.get("RBD_LAB_SALT_ENVIRONMENT"):
         return Path(os.environ["RBD_LAB_SALT_ENVIRONMENT"])
-    wanted = [f"salt=={version}", *extra("tests"), *extra("postgresql")]
+    wanted = [f"salt=={version}", *extra("tests"), *extra("postgresql"), *extra("kubernetes")]
     return _environment(home, f"salt-{version}", wanted, f"install Salt {version} and the tests' tools")
 
 
