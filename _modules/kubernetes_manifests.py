@@ -1,8 +1,8 @@
 """
 Kubernetes manifests for the volumes of the pillar: for the CSI driver rbd.csi.ceph.com, from ``kubernetes:``, ``ceph:`` and ``rbd:``.
 
-The key of the driver's Ceph user is read from the keyring on this host and goes into the Secret's file alone. No function returns or logs
-it.
+The key of the driver's Ceph user is read from the keyring on this host and goes into the Secret's file alone. No function returns or
+logs it.
 """
 
 import json
@@ -41,18 +41,20 @@ def build():
 
         salt '*' kubernetes_manifests.build
     """
-    return [kubernetes_shown.redacted(item) for item in _objects()]
+    return [kubernetes_shown.redacted(item) for item in _objects()[0]]
 
 
 def validate(folder=None, version=""):
     """
     Return one sentence for each mistake: of what the pillar declares, or of the files (yaml, yml, json) in a folder, which are taken for
-    all that is
-    applied. An empty list where there is none.
+    all that is applied. An empty list where there is none.
 
-    They are checked by the schemas of Kubernetes' API in that ``version`` (such as 1.30; of the pillar's objects it is
-    ``kubernetes:version``), and by
-    what no schema says: names, labels, quantities, references between the objects, what the driver asks of a static volume.
+    version
+        Of Kubernetes, such as 1.30, for a folder's files; without it the newest that is known. For the pillar's objects it is
+        ``kubernetes:version``.
+
+    They are checked by the schemas of Kubernetes' API in that version, and by what no schema says: names, labels, quantities, references
+    between the objects, what the driver asks of a static volume.
 
     CLI Example:
 
@@ -159,8 +161,9 @@ def _folder(folder):
 
 def _planned(folder):
     folder = _folder(folder)
-    files = kubernetes_files.wanted(_objects())
-    return folder, files, _refused(kubernetes_files.plan(folder, kubernetes_files.look(folder), files))
+    objects, key = _objects()
+    files = kubernetes_files.wanted(objects)
+    return folder, files, _refused(kubernetes_files.plan(folder, kubernetes_files.look(folder), files, key=key))
 
 
 def _planned_absent(folder):
@@ -175,7 +178,7 @@ def _refused(steps):
 
 
 def _objects():
-    """Return the objects with the key in the Secret: for this module alone."""
+    """Return (the objects with the key in the Secret, the key): for this module alone."""
     chosen, section = settings.load(__opts__, __pillar__), _section()
     unknown = settings.unknown_keys(__pillar__)
     if unknown:
@@ -187,13 +190,13 @@ def _objects():
     objects = kubernetes_objects.build(declared, key)
     mistakes = kubernetes_check.mistakes(objects, declared.version)
     for item in objects:
-        if key in json.dumps(kubernetes_shown.redacted(item)):
+        if key in json.dumps(kubernetes_shown.redacted(item), default=str):
             mistakes.append(
                 "{} {}: it holds the Ceph user's key, which belongs into the Secret alone.".format(item["kind"], item["metadata"]["name"])
             )
     if mistakes:
         raise InvalidPillar.of([sentence.rstrip(".") for sentence in mistakes])
-    return objects
+    return objects, key
 
 
 def _sizes(entries):

@@ -1,6 +1,6 @@
 """
-Kubernetes manifests for the volumes of the pillar, as files in a folder: Secret, classes, and for each volume a PersistentVolume and its
-claim, and Pods.
+Kubernetes manifests for the volumes of the pillar, as files in a folder: Secret, classes, for each volume a PersistentVolume and its claim,
+and Pods.
 
 .. code-block:: yaml
 
@@ -8,8 +8,7 @@ claim, and Pods.
       kubernetes_manifests.present: []
 
 What stands in the files says the pillar: ``kubernetes:``, with the volumes of ``rbd:`` and the cluster of ``ceph:``. Nothing is sent to
-Kubernetes:
-``kubectl apply -f`` takes the folder.
+Kubernetes: ``kubectl apply -f`` takes the folder.
 """
 
 from saltrbd import converge
@@ -55,8 +54,8 @@ def present(name):
 
 def absent(name):
     """
-    Make the manifests that Salt wrote into a folder be gone, and the folder where nothing else is in it. What Kubernetes has of them
-    stays there.
+    Make the manifests that Salt wrote into a folder be gone, and the folder where nothing else is in it. What Kubernetes has of them stays
+    there.
 
     name
         Path of the folder.

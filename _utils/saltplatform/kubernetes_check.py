@@ -95,11 +95,20 @@ def _shape(item, version):
     if validator is None:
         yield "Kubernetes {} has no {} of {}".format(version, quoted(kind), quoted(api_version))
         return
+    if not _keys_are_texts(item):
+        yield "it has a key that is no text; put it in quotes"
+        return
     for path, sentence in library.defects(validator, item):
         yield "{} {}".format(".".join(map(str, path)) or "it", sentence)
     metadata = item.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         yield "metadata.name is not there"
+
+
+def _keys_are_texts(value):
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _keys_are_texts(inner) for key, inner in value.items())
+    return not isinstance(value, list) or all(_keys_are_texts(inner) for inner in value)
 
 
 def _rules(item, known):

@@ -17,7 +17,7 @@ _READ = 4 << 20
 # What :func:`saltrbd.postgresql.files.write` leaves where it is killed.
 _UNFINISHED = ".salt-new"
 
-# ``mode`` is None where there is no folder. ``files``: {name: File}; ``unfinished``: names; ``others``: whether anything else is there.
+# ``mode`` is None where there is no folder. ``files``: {name: File}; ``unfinished``: names; ``others``: whether anything of others is there.
 Found = namedtuple("Found", "mode owner files unfinished others")
 # ``by``: "written", "edited" or "" (somebody else's); ``content``: None of somebody else's.
 File = namedtuple("File", "by content mode owner")
@@ -64,7 +64,7 @@ def look(path):
             unfinished.append(entry.name)
             continue
         files[entry.name] = _file(entry)
-        others = others or files[entry.name].by != "written"
+        others = others or not files[entry.name].by
     return Found(stat.S_IMODE(facts.st_mode), facts.st_uid, files, unfinished, others)
 
 
@@ -88,10 +88,10 @@ def _content(path):
         return None
 
 
-def plan(path, found, files, gone=False):
-    """Return the :class:`Plan` that makes the folder hold exactly these files of ours; ``gone``: the folder shall be gone where it is
-    empty then.
+def plan(path, found, files, gone=False, key=""):
+    """Return the :class:`Plan` that makes the folder hold exactly these files of ours.
 
+    ``gone``: the folder itself shall be gone, where nothing else is in it. ``key``: is shown nowhere.
     Changes are {path: {field: {"old", "new"}}}, without what is secret.
     """
     changes, refusals, put, remove, folder = {}, [], [], [], ""
@@ -101,16 +101,15 @@ def plan(path, found, files, gone=False):
         if found.others:
             text = "{} is there with another mode or owner ({}, {}) and files that this state did not write: name a folder of its own."
             refusals.append(text.format(path, _octal(found.mode), found.owner))
-        changes[path] = (
-            _attributes(found.mode, found.owner, FOLDER_MODE, owner) if found.mode is not None else {"folder": change(None, "0700")}
-        )
+        new = {"folder": change(None, _octal(FOLDER_MODE))}
+        changes[path] = new if found.mode is None else _attributes(found.mode, found.owner, FOLDER_MODE, owner)
     for name, want in files.items():
         there = found.files.get(name)
         if there and not there.by:
             refusals.append("{} is there and was not written by this state; move it away.".format(os.path.join(path, name)))
         elif not there or (there.content, there.mode, there.owner) != (want.content, want.mode, owner):
             put.append(name)
-            changes[os.path.join(path, name)] = _change(there, want, owner)
+            changes[os.path.join(path, name)] = _change(there, want, owner, key)
     for name, there in found.files.items():
         if name in files or not there.by:
             continue
@@ -129,7 +128,7 @@ def plan(path, found, files, gone=False):
     return Plan({} if refusals else changes, refusals, put, remove, folder)
 
 
-def _change(there, want, owner):
+def _change(there, want, owner, key):
     if not there:
         return {"file": change(None, _title(want.content))}
     found = _attributes(there.mode, there.owner, want.mode, owner)
@@ -137,7 +136,7 @@ def _change(there, want, owner):
         return found
     try:
         (old,) = texts.objects(there.content)
-        differs = shown.changes(old, want.item)
+        differs = shown.changes(old, want.item, key)
     except (InvalidArgument, ValueError, AttributeError, TypeError):
         differs = {"text": change("no object of Kubernetes'", "as declared")}
     return dict(differs or {"text": change("written in another way", "as declared")}, **found)

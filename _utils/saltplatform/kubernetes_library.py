@@ -3,6 +3,7 @@ brings)."""
 
 import functools
 import json
+import re
 from pathlib import Path
 
 from saltrbd.errors import InvalidArgument, quoted
@@ -14,6 +15,7 @@ try:
 except ImportError:  # the execution module says so
     jsonschema = None
 
+_API_VERSION = re.compile(r"([a-z0-9.-]+/)?[a-z0-9]+")
 _NAMES = {"array": "a list", "boolean": "true or false", "integer": "a number", "null": "nothing", "object": "a mapping", "string": "text"}
 
 
@@ -61,6 +63,8 @@ def _resource(version, name):
 def published(version, api_version, kind):
     """Return the validator of a kind of object by the published schema, strictly: no field that it does not have. None where there is
     none."""
+    if not (_API_VERSION.fullmatch(api_version) and kind.isascii() and kind.isalpha()):
+        return None  # these become a file's name
     group, slash, number = api_version.rpartition("/")
     name = "-".join(part for part in (kind.lower(), group.partition(".")[0], number) if part)
     try:

@@ -12,12 +12,13 @@ from saltplatform import kubernetes_names as names
 from saltplatform.kubernetes_schema import SECTION
 
 FOLDER = "/etc/kubernetes/rbd"
-# The CSI specification's limit of a text that it does not speak of (section Size Limits); the driver keeps to it.
+# The CSI specification's limit in bytes of a text for which it names no other (section Size Limits).
 MAX_HANDLE = 128
+# A file's name has 255 bytes, with what comes before and after an object's name.
+MAX_NAME = 200
 # What the driver needs to hear of an image whose features the pillar leaves to the cluster; it looks at the image for the others.
 _FEATURES = "layering"
 _DEFAULTS = {
-    "folder": FOLDER,
     "namespace": "default",
     "secret": "csi-rbd-secret",
     "config_map": "ceph-csi-config",
@@ -26,8 +27,7 @@ _DEFAULTS = {
 
 Declared = namedtuple(
     "Declared",
-    "folder namespace driver_namespace version secret config_map clusters monitors user storage_classes snapshot_classes volumes pods"
-    " tools_image",
+    "namespace driver_namespace version secret config_map clusters monitors user storage_classes snapshot_classes volumes pods tools_image",
 )
 # ``fs_type`` is None for a block device; ``size`` is bytes.
 Volume = namedtuple("Volume", "spec name claim size block fs_type access_modes mount_options mounter labels features data_pool cluster_id")
@@ -56,11 +56,10 @@ class _Reader:
         return _DEFAULTS.get(key) if value is None else value
 
     def name(self, where, text, is_name=names.is_subdomain):
-        if not is_name(text):
-            kind = "a name of RFC 1123 (lower case letters, digits and -{})".format(
-                "" if is_name is names.is_label else " with dots between"
-            )
-            self.wrong(where, "must be {}, not {}".format(kind, quoted(text)))
+        if not is_name(text) or len(text) > MAX_NAME:
+            dots = "" if is_name is names.is_label else " with dots between"
+            kind = "must be a name of RFC 1123 (lower case letters, digits and -{}) of {} characters at most, not {}"
+            self.wrong(where, kind.format(dots, names.MAX_LABEL if is_name is names.is_label else MAX_NAME, quoted(text)))
         return text
 
     def cluster_id(self, where, namespace):
@@ -84,8 +83,7 @@ def read(section, entries, ceph, sizes=None):
     """Return what ``kubernetes:`` declares as :class:`Declared`; raises :class:`InvalidPillar` with every mistake in one message.
 
     ``entries``: what :func:`saltrbd.volumes.read` returned, ``ceph``: :class:`saltrbd.settings.Settings`. ``sizes(entries)`` returns
-    {spec: bytes}
-    of clones whose size the pillar does not say, as far as the cluster has them; another one has its parent's.
+    {spec: bytes} of clones whose size the pillar does not say, as far as the cluster has them; another one has its parent's.
     """
     reader = _Reader(section if isinstance(section, dict) else {}, ceph)
     for path, sentence in library.defects(library.own(SECTION), section):
@@ -94,9 +92,8 @@ def read(section, entries, ceph, sizes=None):
         raise InvalidPillar.of(reader.mistakes)
     for key, is_name in (("namespace", names.is_label), ("secret", names.is_subdomain)):
         reader.name("kubernetes:" + key, reader.get(key), is_name)
-    driver_namespace = reader.name(
-        "kubernetes:driver_namespace", section.get("driver_namespace") or reader.get("namespace"), names.is_label
-    )
+    driver_namespace = section.get("driver_namespace") or reader.get("namespace")
+    reader.name("kubernetes:driver_namespace", driver_namespace, names.is_label)
     classes = _storage_classes(reader), _snapshot_classes(reader)
     volumes = _volumes(reader, entries, sizes or (lambda _: {}))
     for other, namespace in _twice(reader.clusters):
@@ -106,16 +103,13 @@ def read(section, entries, ceph, sizes=None):
     if config_map:
         reader.name("kubernetes:config_map", config_map)
         if not ceph.monitors:
-            text = (
-                "it has the monitors for the driver, and ceph:monitors is empty: declare that, or false here where the driver has its own"
-            )
+            text = "it has the monitors for the driver, and ceph:monitors is empty: declare that, or false where the driver has its own"
             reader.wrong("kubernetes:config_map", text)
     version = reader.attempt("kubernetes", library.check_version, section.get("version") or "")
     pods = _pods(reader, volumes)
     if reader.mistakes:
         raise InvalidPillar.of(reader.mistakes)
     return Declared(
-        folder=reader.get("folder"),
         namespace=reader.get("namespace"),
         driver_namespace=driver_namespace,
         version=version,
@@ -265,12 +259,14 @@ def _volume(reader, entry, given, wanted, fs_type):
         reader.wrong(where, text.format(spec))
     wanted_features = features.declared(entry["image"].get("features")) or []
     _check_features(reader, where, wanted_features, given.get("mounter"))
-    name = reader.name(where, given["name"]) if "name" in given else names.subdomain(spec.image)
+    name = given.get("name", names.subdomain(spec.image))
+    for key in {"name", "claim"} & set(given):
+        reader.name("kubernetes:volumes:{}:{}".format(spec, key), given[key])
     return Volume(
         spec=spec,
         name=name,
-        claim=reader.name(where, given["claim"]) if "claim" in given else name,
-        size=wanted or 1,
+        claim=given.get("claim", name),
+        size=wanted,
         block=block,
         fs_type=None if block else fs_type,
         access_modes=modes,
@@ -331,9 +327,8 @@ def _pods(reader, volumes):
                 continue
             changing = sorted({"owner", "mode", "folders"} & set(item))
             if changing and (volume.block or item.get("read_only") or volume.access_modes == ["ReadOnlyMany"]):
-                reader.wrong(
-                    where, "{} cannot be prepared ({}): it is no filesystem that the Pod may write".format(spec, ", ".join(changing))
-                )
+                text = "{} cannot be prepared ({}): it is no filesystem that the Pod may write"
+                reader.wrong(where, text.format(spec, ", ".join(changing)))
             mounts.append(dict(item, volume=volume))
         for key, values in (("volume", [item["volume"].name for item in mounts]), ("path", [item["path"] for item in mounts])):
             for value in sorted({value for value in values if values.count(value) > 1}):

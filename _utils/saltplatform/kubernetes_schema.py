@@ -113,7 +113,7 @@ SECTION = dict(
             "namespace": _TEXT,
             "driver_namespace": _TEXT,
             "version": _text("a version such as '1.30', in quotes", "[0-9]+[.][0-9]+"),
-            "user": _TEXT,
+            "user": _text("a Ceph user's name such as k8s", "(?!client[.]\\Z)[!-~]+"),
             "keyring": _PATH,
             "secret": _TEXT,
             "config_map": {"title": "a name, or false", "anyOf": [_TEXT, {"const": False}]},

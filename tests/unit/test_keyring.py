@@ -16,7 +16,7 @@ def write(path, text):
     return str(path)
 
 
-CONTENT = f"[client.other]\n\tkey = {OTHER}\n[client.k8s]\n\tkey = {KEY}\n\tcaps mon = \"profile rbd\"\n"
+CONTENT = f'[client.other]\n\tkey = {OTHER}\n[client.k8s]\n\tkey = {KEY}\n\tcaps mon = "profile rbd"\n'
 
 
 def test_the_keyring_that_the_pillar_names(tmp_path):
@@ -45,7 +45,10 @@ def test_the_configuration(tmp_path, conf):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "No key of client.k8s was found on this host ({path}: No such file or directory). Get the keyring by 'ceph auth get client.k8s'"),
+        (
+            None,
+            "No key of client.k8s was found on this host ({path}: No such file or directory). Get the keyring by 'ceph auth get client.k8s",
+        ),
         (f"[client.other]\nkey = {OTHER}\n", "({path} has no key of client.k8s)"),
         ("[client.k8s]\nkey =\n", "({path} has no key of client.k8s)"),
         ("[client.k8s]\nkey = planted!\n", "What this host has as the key of client.k8s is no key of Ceph's."),

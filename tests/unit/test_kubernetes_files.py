@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from kubernetes_pillar import build
+from manifest_facts import build
 from saltplatform import kubernetes_files as files
 from saltrbd.errors import InvalidArgument
 
@@ -17,8 +17,7 @@ def there(**more):
     """A folder as it is after a run: {name: File}, with what a case changes."""
     found = {name: files.File("written", want.content, want.mode, ROOT) for name, want in WANTED.items()}
     found.update(more)
-    found = {name: item for name, item in found.items() if item}
-    return found
+    return {name: item for name, item in found.items() if item}
 
 
 def look(found, mode=0o700, owner=ROOT, unfinished=(), others=False):

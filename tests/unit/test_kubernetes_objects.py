@@ -5,9 +5,9 @@ import json
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from kubernetes_pillar import CEPH, KEY, KUBERNETES, build, of_kind
+from manifest_facts import CEPH, KEY, KUBERNETES, build, of_kind
 from saltplatform import kubernetes_check as check
 from saltplatform import kubernetes_library as library
 from saltplatform import kubernetes_shown as shown
@@ -123,6 +123,9 @@ BROKEN = [
     (SNAPSHOT, "spec", {}, "it has unknown keys: 'spec'"),
     (SNAPSHOT, "metadata.name", 5, "metadata.name"),
     (SNAPSHOT, "apiVersion", "snapshot.storage.k8s.io/v1beta1", "has no 'VolumeSnapshotClass' of 'snapshot.storage.k8s.io/v1beta1'"),
+    (PV, "kind", "../../../x", "has no '../../../x' of 'v1'"),
+    (PV, "apiVersion", "../v1", "has no 'PersistentVolume' of '../v1'"),
+    (PV, "metadata.labels", {1: "a"}, "it has a key that is no text; put it in quotes"),
     # Names and quantities.
     (PV, "metadata.name", "Db", "metadata.name 'Db' is no name of RFC 1123"),
     (PV, "metadata.namespace", "apps", "metadata.namespace is there, and the object lies in none"),
@@ -145,7 +148,12 @@ BROKEN = [
     (CLASS, "parameters.clusterID", "", "parameters.clusterID is empty or not there"),
     (SNAPSHOT, "parameters.clusterID", GONE, "parameters.clusterID is empty or not there"),
     # What is named by another object.
-    (PV, "spec.csi.nodeStageSecretRef.name", "other", "spec.csi.nodeStageSecretRef names the Secret 'other' in ceph-csi, which is not there"),
+    (
+        PV,
+        "spec.csi.nodeStageSecretRef.name",
+        "other",
+        "spec.csi.nodeStageSecretRef names the Secret 'other' in ceph-csi, which is not there",
+    ),
     (PV, "spec.claimRef.name", "other", "spec.claimRef names the PersistentVolumeClaim 'other' in apps, which is not there"),
     (PV, "spec.claimRef.name", "copy", "PersistentVolumeClaim db: the PersistentVolume db is another claim's"),
     (PVC, "spec.volumeName", "other", "spec.volumeName names the PersistentVolume 'other', which is not there"),
@@ -187,7 +195,9 @@ def test_a_broken_one_is_told(at, path, value, words):
         assert "planted-token" not in sentence
 
 
-@pytest.mark.parametrize("item", [None, [], "text", 5, {}, {"kind": 5, "apiVersion": "v1"}, {"kind": "Pod", "apiVersion": "v1", "metadata": None}])
+@pytest.mark.parametrize(
+    "item", [None, [], "text", 5, {}, {"kind": 5, "apiVersion": "v1"}, {"kind": "Pod", "apiVersion": "v1", "metadata": None}]
+)
 def test_no_object_at_all(item):
     assert check.mistakes([item], NEWEST)
 
@@ -251,8 +261,39 @@ def test_secrets_are_not_shown():
     assert shown.changes({"a": 1, "b": True}, {"a": True, "b": 1}) == {"a": {"old": 1, "new": True}, "b": {"old": True, "new": 1}}
 
 
+def test_a_secret_in_another_form_is_not_shown():
+    secret = of_kind(build(), "Secret")["csi-rbd-secret"]
+    other = {**copy.deepcopy(secret), "kind": "ConfigMap", "data": {"key": "planted"}, "planted": ["planted"]}
+    other["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": "planted"}
+    for changes in (shown.changes(other, secret), shown.changes(secret, other)):
+        text = json.dumps(list(changes.values()))
+        assert "planted" not in text
+        assert KEY not in text
+        assert len(changes) == 4
+    pod = of_kind(build(), "Pod")["app"]
+    edited = copy.deepcopy(pod)
+    edited["spec"]["containers"][0]["args"] = ["--key", KEY]
+    edited["spec"]["nodeSelector"] = {KEY: "x"}
+    assert KEY in json.dumps(shown.changes(edited, pod))
+    assert KEY not in json.dumps(shown.changes(edited, pod, KEY))
+
+
+def test_without_the_library(monkeypatch):
+    """A fake: the library is there. What Salt says where it is not."""
+    from labkit import golden
+
+    module = golden.module(golden.REPO / "_modules/kubernetes_manifests.py")
+    assert module.__virtual__() == "kubernetes_manifests"
+    monkeypatch.setattr(library, "jsonschema", None)
+    loaded, words = module.__virtual__()
+    assert loaded is False
+    assert "kubernetes_manifests needs kubernetes-validate in Salt's own Python: name it in salt_environment:packages" in words
+
+
 # What PyYAML writes without quotes, and another reader of YAML takes for a number or a boolean.
-@pytest.mark.parametrize("value", ["1e3", "12e03", "0o17", "y", "N", "on", "1_000", "1:30", ".5", "0x1F", "2026-11-27", "~", "null", "1", "-", "=", "<<"])
+@pytest.mark.parametrize(
+    "value", ["1e3", "12e03", "0o17", "y", "N", "on", "1_000", "1:30", ".5", "0x1F", "2026-11-27", "~", "null", "1", "-", "=", "<<"]
+)
 def test_texts_that_look_like_something_else_are_quoted(value):
     text = texts.text("x", {"kind": value, value: 1})
     assert f'kind: "{value}"\n' in text
@@ -261,10 +302,13 @@ def test_texts_that_look_like_something_else_are_quoted(value):
 
 WORDS = st.text(max_size=12)
 TREES = st.recursive(
-    st.none() | st.booleans() | st.integers() | WORDS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3), max_leaves=12
+    st.none() | st.booleans() | st.integers() | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=12,
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(WORDS, TREES, min_size=1, max_size=4))
 def test_a_text_says_what_the_object_says(tree):
     text = texts.text("30-persistentvolume-db.yaml", tree)

@@ -1,5 +1,7 @@
 """What the tests of Kubernetes' manifests read: a pillar with every kind of object in it."""
 
+import copy
+
 from saltplatform import kubernetes_objects, kubernetes_pillar
 from saltrbd import settings, volumes
 
@@ -25,7 +27,12 @@ KUBERNETES = {
     "volumes": {
         "secret": None,
         "db": {"fs_type": "xfs", "mount_options": ["noatime"], "labels": {"team": "storage"}},
-        "tenx-k8s/tenant/Raw_1": {"mode": "Block", "access_modes": ["ReadWriteOnce", "ReadWriteMany"], "mounter": "rbd-nbd", "claim": "raw"},
+        "tenx-k8s/tenant/Raw_1": {
+            "mode": "Block",
+            "access_modes": ["ReadWriteOnce", "ReadWriteMany"],
+            "mounter": "rbd-nbd",
+            "claim": "raw",
+        },
     },
     "pods": {
         "app": {
@@ -51,8 +58,8 @@ def read(kubernetes=KUBERNETES, rbd=RBD, ceph=CEPH, sizes=None):
 
 
 def build(*args, **kwargs):
-    """Return its objects."""
-    return kubernetes_objects.build(read(*args, **kwargs), KEY)
+    """Return its objects, which a test may change."""
+    return copy.deepcopy(kubernetes_objects.build(read(*args, **kwargs), KEY))
 
 
 def of_kind(objects, kind):
