@@ -17,7 +17,7 @@ _READ = 4 << 20
 # What :func:`saltrbd.postgresql.files.write` leaves where it is killed.
 _UNFINISHED = ".salt-new"
 
-# ``mode`` is None where there is no folder. ``files``: {name: File}; ``unfinished``: names; ``others``: whether anything of others is there.
+# ``mode`` is None where there is no folder. ``files``: {name: File}; ``unfinished``: names; ``others``: whether there is more.
 Found = namedtuple("Found", "mode owner files unfinished others")
 # ``by``: "written", "edited" or "" (somebody else's); ``content``: None of somebody else's.
 File = namedtuple("File", "by content mode owner")

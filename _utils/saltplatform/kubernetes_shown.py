@@ -9,7 +9,7 @@ _OF_A_SECRET = (("apiVersion",), ("kind",), ("type",), ("metadata", "name"), ("m
 
 
 def leaves(item, as_secret=False):
-    """Return {path: (value, whether it is secret)} of an object; the items of a list are counted from 0. ``as_secret``: whatever its kind."""
+    """Return {path: (value, whether it is secret)} of an object; a list's items are counted from 0. ``as_secret``: whatever its kind."""
     found = {}
     _walk(item, (), as_secret or item.get("kind") == "Secret", found)
     return found

@@ -32,7 +32,11 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent(dumper, value):
-    style = "|" if "\n" in value else None if _PLAIN.fullmatch(value) and not _WORDS.fullmatch(value) else '"'
+    if _PLAIN.fullmatch(value) and not _WORDS.fullmatch(value):
+        style = None
+    else:
+        # A reader of YAML may take U+0085 and its like in a block for the end of a line.
+        style = "|" if "\n" in value and all(line.isprintable() for line in value.split("\n")) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

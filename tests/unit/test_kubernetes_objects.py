@@ -124,7 +124,7 @@ BROKEN = [
     (SNAPSHOT, "metadata.name", 5, "metadata.name"),
     (SNAPSHOT, "apiVersion", "snapshot.storage.k8s.io/v1beta1", "has no 'VolumeSnapshotClass' of 'snapshot.storage.k8s.io/v1beta1'"),
     (PV, "kind", "../../../x", "has no '../../../x' of 'v1'"),
-    (PV, "apiVersion", "../v1", "has no 'PersistentVolume' of '../v1'"),
+    (PV, "apiVersion", "../v1", "apiVersion must be one of v1"),
     (PV, "metadata.labels", {1: "a"}, "it has a key that is no text; put it in quotes"),
     # Names and quantities.
     (PV, "metadata.name", "Db", "metadata.name 'Db' is no name of RFC 1123"),

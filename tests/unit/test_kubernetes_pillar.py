@@ -129,7 +129,7 @@ K, V, P = "kubernetes", ("kubernetes", "volumes"), ("kubernetes", "pods", "app")
 REFUSED = [
     ((K, "folder"), "etc/x", "kubernetes:folder: must be an absolute path in its plain form, of letters, digits and ._-, not 'etc/x'"),
     ((K, "folder"), "/etc/../x", "kubernetes:folder: must be an absolute path"),
-    ((K, "namespace"), "Apps", "kubernetes:namespace: must be a name of RFC 1123 (lower case letters, digits and -) of 63 characters at most, not 'Apps'"),
+    ((K, "namespace"), "Apps", "RFC 1123 (lower case letters, digits and -) of 63 characters at most, not 'Apps'"),
     ((K, "driver_namespace"), "a.b", "kubernetes:driver_namespace: must be a name of RFC 1123"),
     ((K, "secret"), "a_b", "digits and - with dots between) of 200 characters at most, not 'a_b'"),
     ((K, "version"), 1.3, "kubernetes:version: must be a version such as '1.30', in quotes, not 1.3"),
