@@ -118,7 +118,7 @@ def plan(path, found, files, gone=False, key=""):
             refusals.append(text.format(os.path.join(path, name)))
             continue
         remove.append(name)
-        changes[os.path.join(path, name)] = {"file": change(_title(there.content), None)}
+        changes[os.path.join(path, name)] = {"file": change(_read_title(there.content), None)}
     for name in found.unfinished:
         remove.append(name)
         changes[os.path.join(path, name)] = {"file": change("left by a run that was killed", None)}
@@ -130,7 +130,7 @@ def plan(path, found, files, gone=False, key=""):
 
 def _change(there, want, owner, key):
     if not there:
-        return {"file": change(None, _title(want.content))}
+        return {"file": change(None, _title(want.item))}
     found = _attributes(there.mode, there.owner, want.mode, owner)
     if there.content == want.content:
         return found
@@ -151,10 +151,13 @@ def _octal(mode):
     return "{:04o}".format(mode)
 
 
-def _title(content):
+def _title(item):
+    return "{} {}".format(item["kind"], item["metadata"]["name"])
+
+
+def _read_title(content):
     try:
-        (item,) = texts.objects(content)
-        return "{} {}".format(item["kind"], item["metadata"]["name"])
+        return _title(*texts.objects(content))
     except (InvalidArgument, ValueError, KeyError, TypeError):
         return "a file of Salt's"
 

@@ -328,6 +328,18 @@ def test_a_hundred_volumes(site, folder):
         assert one.call("validate", str(folder), version=version) == []
 
 
+def test_the_state_tree(site, folder, repo):
+    one = site()
+    states = Path(one.loaders.opts["file_roots"]["base"][0])
+    (states / "kubernetes").symlink_to(repo / "salt/kubernetes")
+    for sls, there in (("kubernetes", True), ("kubernetes.clean", False)):
+        for test, result in ((True, None), (False, True), (False, True), (True, True)):
+            (ran,) = one.loaders.modules.state.apply(sls, test=test)
+            one.said.append(json.dumps([str(ran.comment), ran.changes]))
+            assert ran.result is result, ran.comment
+        assert folder.exists() is there
+
+
 @pytest.fixture
 def scripts():
     """The scripts of the init containers, run by this host's shell as a container would run them."""

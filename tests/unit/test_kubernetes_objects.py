@@ -31,6 +31,15 @@ def test_a_hundred_volumes_are_valid():
     assert check.mistakes(objects, NEWEST) == []
 
 
+def test_the_example_is_valid(repo):
+    pillar = {**yaml.safe_load((repo / "pillar/ceph.sls").read_text()), **yaml.safe_load((repo / "pillar/kubernetes.sls").read_text())}
+    objects = build(**pillar)
+    assert check.mistakes(objects, NEWEST) == []
+    assert sorted(of_kind(objects, "PersistentVolume")) == ["orders", "orders-test"]
+    assert of_kind(objects, "Secret")["csi-rbd-secret"]["stringData"]["userID"] == "k8s"
+    assert list(of_kind(objects, "Pod")) == ["orders"]
+
+
 def test_the_library_itself_agrees():
     """kubernetes-validate's own function, which reads its files anew for each object, on one of each kind."""
     import kubernetes_validate
