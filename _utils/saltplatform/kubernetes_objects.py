@@ -13,6 +13,9 @@ from saltplatform import kubernetes_pod
 
 DRIVER = "rbd.csi.ceph.com"
 LABELS = {"app.kubernetes.io/managed-by": "salt"}
+# Bytes that a claim asks for; it gets all of its PersistentVolume. The API server lets no claim without a StorageClass ask for more later
+# (admission PersistentVolumeClaimResize), so that a claim which asks for its volume's size could not be applied again once that has grown.
+_ASKED = 1 << 20
 _SECRETS_OF_A_CLASS = ("provisioner", "controller-expand", "controller-publish", "node-stage")
 
 
@@ -143,7 +146,7 @@ def _volume(declared, volume):
 def _claim(declared, volume):
     spec = {
         "accessModes": volume.access_modes,
-        "resources": {"requests": {"storage": quantity(volume.size)}},
+        "resources": {"requests": {"storage": quantity(min(volume.size, _ASKED))}},
         # Empty, not left out: the cluster's default class would make a new volume.
         "storageClassName": "",
         "volumeMode": "Block" if volume.block else "Filesystem",

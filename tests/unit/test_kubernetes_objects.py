@@ -82,6 +82,20 @@ def test_what_the_driver_is_told():
     assert all(isinstance(value, str) for item in classes.values() for value in item["parameters"].values())
 
 
+def test_a_volume_that_grows_changes_no_claim():
+    """The API server would refuse the claim: only dynamically provisioned ones may ask for more."""
+
+    def sized(size):
+        rbd = {"volumes": {"db": {"size": size}}}
+        return build({}, rbd)
+
+    before, after = sized("1G"), sized("2G")
+    assert [item["kind"] for item in after if item not in before] == ["PersistentVolume"]
+    small = of_kind(sized("100"), "PersistentVolumeClaim")["db"]
+    assert small["spec"]["resources"]["requests"]["storage"] == "100"
+    assert check.mistakes(sized("100"), NEWEST) == check.mistakes(after, NEWEST) == []
+
+
 def test_the_pod_waits_then_prepares_in_order():
     spec = of_kind(build(), "Pod")["app"]["spec"]
     assert [container["name"] for container in spec["initContainers"]] == ["wait", "prepare-1", "schema"]
