@@ -12,7 +12,7 @@ from saltplatform import kubernetes_check as check
 from saltplatform import kubernetes_library as library
 from saltplatform import kubernetes_shown as shown
 from saltplatform import kubernetes_text as texts
-from saltrbd.errors import InvalidArgument
+from saltrbd.errors import InvalidArgument, InvalidPillar
 
 NEWEST = library.versions()[-1]
 
@@ -341,6 +341,27 @@ def test_a_text_says_what_the_object_says(tree):
     assert texts.written_as("30-persistentvolume-other.yaml", text) == ""
     assert texts.written_as("30-persistentvolume-db.yaml", text + " ") == "edited"
     assert texts.written_as("30-persistentvolume-db.yaml", text.partition("\n")[2]) == ""
+
+
+NAMES = st.text(min_size=1, max_size=140).filter(lambda name: name.isprintable() and not set(name) & set("/@ ") and name[0] != "-")
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.dictionaries(NAMES, st.integers(min_value=1, max_value=2**60), min_size=1, max_size=5))
+def test_whatever_ceph_takes_as_a_name_is_valid_or_refused(volumes):
+    rbd = {"volumes": {name: {"size": size} for name, size in volumes.items()}}
+    try:
+        objects = build({}, rbd)
+    except InvalidPillar as error:
+        assert any(name in (".", "..") or len(name.encode()) > 128 for name in volumes), error
+        return
+    assert check.mistakes(objects, NEWEST) == []
+    handles = [item["spec"]["csi"]["volumeHandle"] for item in of_kind(objects, "PersistentVolume").values()]
+    assert sorted(handles) == sorted(volumes)
+    for item in objects:
+        name = texts.file_name(item)
+        assert texts.FILE_NAME.fullmatch(name)
+        assert len(name + ".salt-new") <= 255
 
 
 def test_broken_yaml_is_not_shown():
