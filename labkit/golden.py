@@ -74,6 +74,7 @@ OPTIONS = {
         "collectors": {"NetworkCollector": None, "PostgresqlCollector": {"port": 5433}, "RbdCollector": {"user": "volumes"}},
         "ceph_keyring": "a key of Ceph's",
     },
+    "kubernetes": {"folder": "/srv/manifests/rbd"},
     "graphite": {"listen": "192.168.0.10", "port": 2013, "carbon": {"LOG_UPDATES": True}, "clean_data": True},
     "salt_environment": {"version": "3006.28", "folder": "/srv/salt-environments", "packages": [], "build_packages": []},
     "salt_master": {

@@ -28,7 +28,8 @@ def salt_environment(home, version):
     # A machine of ./lab vm has its host's.
     if os.environ.get("RBD_LAB_SALT_ENVIRONMENT"):
         return Path(os.environ["RBD_LAB_SALT_ENVIRONMENT"])
-    wanted = list(dict.fromkeys([f"salt=={version}", *extra("tests"), *extra("postgresql"), *extra("platform")]))
+    extras = ("tests", "postgresql", "platform", "kubernetes")
+    wanted = [f"salt=={version}", *dict.fromkeys(package for name in extras for package in extra(name))]
     return _environment(home, f"salt-{version}", wanted, f"install Salt {version} and the tests' tools")
 
 

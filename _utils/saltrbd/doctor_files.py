@@ -143,7 +143,7 @@ def judge_keyring(path, text, mode, owner, user):
     if entity not in sections:
         broken = "Line {} of it makes no sense.".format(wrong) if wrong else "'ceph auth get {}' prints what belongs there.".format(entity)
         return Finding("keyring", FAULT, "{} has no key of {}. {}".format(path, entity, broken))
-    if not _is_key(sections[entity].get("key", "")):
+    if not is_key(sections[entity].get("key", "")):
         text = "What {} has as the key of {} is no key of Ceph's; write it anew from 'ceph auth get {}'."
         return Finding("keyring", FAULT, text.format(path, entity, entity))
     if wrong:
@@ -158,7 +158,8 @@ def judge_keyring(path, text, mode, owner, user):
     return Finding("keyring", OK, "{} has a key of {}, and is private.".format(path, entity))
 
 
-def _is_key(text):
+def is_key(text):
+    """Return whether a text can be a key of Ceph's."""
     try:
         return len(base64.b64decode(text, validate=True)) >= 12
     except (binascii.Error, ValueError):
