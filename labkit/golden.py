@@ -41,9 +41,9 @@ HARDWARE = {"id": "management", "kernel": "Linux", "mem_total": 4096, "num_cpus"
 INTERFACES = {"eth0": {"inet": [{"address": "192.168.0.10", "netmask": "255.255.255.0"}]}}
 
 # Each of these stands in a pillar here and must not stand in what is rendered.
-SECRETS = ("a role's password", "a key of Ceph's", "a handler's password")
+SECRETS = ("a role's password", "a key of Ceph's", "a handler's password", "the agent's password")
 
-# A pillar with facts of the minion that states ask for; ``only``: the folder of the state tree that it is for.
+# A pillar with facts of the minion that states ask for; ``only``: the folders of the state tree that it is for, by how their names begin.
 Case = namedtuple("Case", "pillar facts only", defaults=({}, ""))
 
 NOTHING = Case({})
@@ -103,9 +103,20 @@ MISTAKES = {
     "salt_environment": {"version": "3005.1", "source": "source"},
     "salt_master": {"gitfs": {"ref": "v1"}},
     "postgresql": {"version": "9.4", "source": "compiled", "port": "high"},
+    "platform": {"agent": {"url": "http://storage.example", "user": "", "password": "short", "functions": ["state.apply"]}},
 }
 # Salt by its project's packages.
 PACKAGED = {"salt_environment": {"source": "package"}, "salt_master": {"gitfs": {"url": "https://git.example/rbd.git"}}, "salt_api": {}}
+AGENT = {
+    "url": "https://storage.example:8011",
+    "user": "tenx-agent",
+    "password": "the agent's password",
+    "certificate": "/etc/ssl/agent.pem",
+    "key": "/etc/ssl/agent.key",
+    "functions": ["rbd_image.list", "rbd_image.create"],
+    "targets": ["node*"],
+}
+PLAIN_AGENT = {**AGENT, "url": "http://192.168.0.10:8011", "tls": False, "limits": {"logins": 2, "body": 4096}}
 PGDG = {"source": "pgdg", "version": "9.5", "roles": OPTIONS["postgresql"]["roles"], "databases": OPTIONS["postgresql"]["databases"]}
 
 FACTS = {
@@ -142,7 +153,8 @@ def cases(system, example):
         "image": Case(example, {**APPLIED, "service.offline": lambda: True}),
         "options": Case(OPTIONS, OTHER_FACTS),
         "mistakes": Case(MISTAKES),
-        "Salt's packages": Case(PACKAGED, PACKAGES, only="salt_"),
+        "Salt's packages": Case({**PACKAGED, "platform": {"agent": PLAIN_AGENT}}, PACKAGES, only=("salt_", "storage_agent")),
+        "storage agent": Case({"platform": {"agent": AGENT}}, APPLIED, only=("salt_", "storage_agent")),
         "pgdg 9.5": Case({"postgresql": PGDG}, only="postgresql"),
         "distribution": Case({"postgresql": {"source": "distribution", "version": packaged or "15"}}, only="postgresql"),
     }
@@ -198,7 +210,7 @@ class Renderer:
             **FACTS,
             **facts,
         }
-        for name in ("rbd_volumes", "postgresql_server"):
+        for name in ("rbd_volumes", "postgresql_server", "storage_agent"):
             loaded = module(REPO / "_modules" / f"{name}.py")
             # No cluster is asked; what the pillar does not declare is not there.
             loaded._existing = lambda wanted: set()
