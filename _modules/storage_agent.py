@@ -22,7 +22,7 @@ def layout():
 
     .. code-block:: bash
 
-        salt management storage_agent.layout
+        salt '*' storage_agent.layout
     """
     try:
         return dict(storage_agent.read(__pillar__), mistakes=None)
@@ -42,7 +42,7 @@ def account_line(name):
 
     .. code-block:: bash
 
-        salt management storage_agent.account_line /etc/salt/storage-agent.htpasswd
+        salt '*' storage_agent.account_line /etc/salt/storage-agent.htpasswd
     """
     user, password = storage_agent.account(__pillar__)
     try:
