@@ -32,8 +32,8 @@ def layout():
 
 def account_line(name):
     """
-    Return the line that the account's file must hold, ``USER:HASH``: the present one where it is of the pillar's user and password, else one
-    with a new salt. Needs openssl; raises InvalidPillar, CommandNotFound.
+    Return the line that the account's file must hold, ``USER:HASH``: the present one where it is of the pillar's user and password,
+    else one with a new salt. Needs openssl; raises InvalidPillar, CommandNotFound.
 
     name
         Path of the file.

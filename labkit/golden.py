@@ -155,6 +155,9 @@ def cases(system, example):
         "mistakes": Case(MISTAKES),
         "Salt's packages": Case({**PACKAGED, "platform": {"agent": PLAIN_AGENT}}, PACKAGES, only=("salt_", "storage_agent")),
         "storage agent": Case({"platform": {"agent": AGENT}}, APPLIED, only=("salt_", "storage_agent")),
+        "image with a storage agent": Case(
+            {"platform": {"agent": AGENT}}, {**APPLIED, "service.offline": lambda: True}, only=("salt_", "storage_agent")
+        ),
         "pgdg 9.5": Case({"postgresql": PGDG}, only="postgresql"),
         "distribution": Case({"postgresql": {"source": "distribution", "version": packaged or "15"}}, only="postgresql"),
     }

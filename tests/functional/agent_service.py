@@ -51,9 +51,11 @@ class Agent:
         account.write_text(storage_agent.line(USER, PASSWORD))
         settings = dict(self.known["master"], netapi_dirs=[str(FILES)])
         settings["external_auth"]["file"]["^filename"] = str(account)
-        self._config("master", "m", interface="127.0.0.1", publish_port=self.ports["publish"], ret_port=self.ports["return"], worker_threads=3,
-                     auto_accept=True, api_pidfile=str(self.folder / "api.pid"), api_logfile=str(self.folder / "api.log"),
-                     file_roots={"base": [str(self.folder / "states")]}, pillar_roots={"base": [str(self.folder / "pillar")]}, **settings)  # fmt: skip
+        master = {"interface": "127.0.0.1", "publish_port": self.ports["publish"], "ret_port": self.ports["return"], "worker_threads": 3}
+        master.update(auto_accept=True, api_pidfile=str(self.folder / "api.pid"), api_logfile=str(self.folder / "api.log"))
+        for key, name in (("file_roots", "states"), ("pillar_roots", "pillar")):
+            master[key] = {"base": [str(self.folder / name)]}
+        self._config("master", "m", **master, **settings)
         self._config("minion", "n", id="node1", master="127.0.0.1", master_port=self.ports["return"], module_dirs=[str(repo)])
         argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=agent"]
         files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", self.folder / "agent.key", "-out", self.certificate]
@@ -63,7 +65,13 @@ class Agent:
 
     def _config(self, daemon, short, **settings):
         root = self.folder / short
-        own = {"user": "root", "root_dir": str(root), "log_file": str(self.folder / f"{daemon}.log"), "log_level_logfile": "warning", **GRAINS}
+        own = {
+            "user": "root",
+            "root_dir": str(root),
+            "log_file": str(self.folder / f"{daemon}.log"),
+            "log_level_logfile": "warning",
+            **GRAINS,
+        }
         own.update(pki_dir=str(root / "pki"), cachedir=str(root / "cache"), sock_dir=str(root / "s"), pidfile=str(root / "pid"))
         (self.folder / daemon).write_text(json.dumps({**own, "extension_modules": str(root / "ext"), **settings}))
 
@@ -88,7 +96,12 @@ class Agent:
     def _start(self, name, *argv):
         with open(self.folder / f"{name}.out", "w") as out:
             self.processes[name] = subprocess.Popen(
-                [str(word) for word in argv], env=commands.clean_environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                [str(word) for word in argv],
+                env=commands.clean_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
             )
 
     def end(self):
@@ -123,13 +136,13 @@ class Agent:
         """Return status and body of one request; ``connection`` is kept open for the next."""
         kept = connection or self.connection(port)
         try:
-            kept.request(method, path, body, headers or {})
+            kept.request(method, path, body, headers or {}, encode_chunked="Transfer-Encoding" in (headers or {}))
             answer = kept.getresponse()
             text = answer.read()
         finally:
             if not connection:
                 kept.close()
-        return answer.status, json.loads(text) if answer.getheader("Content-Type", "").startswith("application/json") else text
+        return answer.status, json.loads(text) if text and answer.getheader("Content-Type", "").startswith("application/json") else text
 
     def post(self, path, data, token=None, **how):
         """Post JSON."""

@@ -153,7 +153,15 @@ DATA = {
     "/mnt/test0001/edit": "what an application would write",
     "/mnt/transcript/edit": "it goes with its volume",
 }
-WRITES = ("file.managed", "file.directory", "file.symlink", "file.serialize", "file.recurse", "salt_config.managed", "storage_agent.account")
+WRITES = (
+    "file.managed",
+    "file.directory",
+    "file.symlink",
+    "file.serialize",
+    "file.recurse",
+    "salt_config.managed",
+    "storage_agent.account",
+)
 
 
 def names(declared, functions):

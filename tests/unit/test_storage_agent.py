@@ -34,7 +34,11 @@ def call(**changes):
         [call(tgt="node*")],
         [call(tgt="store-1", tgt_type="glob", full_return=True)],
         [call(tgt=["node1", "node2.example"], tgt_type="list")],
-        [call(arg=["rbd/tenant/db@snap-1", 512, True, None], kwarg={"size": "10G", "features": ["layering"], "config": {"rbd_cache": 1.5}})],
+        [
+            call(
+                arg=["rbd/tenant/db@snap-1", 512, True, None], kwarg={"size": "10G", "features": ["layering"], "config": {"rbd_cache": 1.5}}
+            )
+        ],
         [call(kwarg={"options": ["queue_depth=256"], "label": ""})],
     ],
 )
@@ -66,10 +70,25 @@ def test_passed_on(guard, lowstate):
         ([call(fun=None)], 403, "None"),
         ([{key: CALL[key] for key in ("client", "tgt")}], 403, "None"),
         # Clients, and what rides beside a call.
-        *(([call(client=name)], 403, repr(name)) for name in ("local_async", "local_subset", "local_batch", "runner", "wheel", "ssh", None)),
+        *(
+            ([call(client=name)], 403, repr(name))
+            for name in ("local_async", "local_subset", "local_batch", "runner", "wheel", "ssh", None)
+        ),
         *(
             ([call(**{key: "x"})], 400, f"'{key}'")
-            for key in ("ret", "jid", "token", "eauth", "username", "password", "timeout", "module_executors", "metadata", "delimiter", "batch")
+            for key in (
+                "ret",
+                "jid",
+                "token",
+                "eauth",
+                "username",
+                "password",
+                "timeout",
+                "module_executors",
+                "metadata",
+                "delimiter",
+                "batch",
+            )
         ),
         ([call(raw_shell=True)], 400, "'raw_shell'"),
         ([call(full_return="yes")], 400, "full_return"),
@@ -87,7 +106,20 @@ def test_passed_on(guard, lowstate):
         ([call(tgt=["node1"])], 403, "target"),
         *(
             ([call(tgt="node1", tgt_type=kind)], 403, repr(kind))
-            for kind in ("compound", "pcre", "grain", "grain_pcre", "pillar", "pillar_pcre", "nodegroup", "range", "ipcidr", "node", None, "GLOB")
+            for kind in (
+                "compound",
+                "pcre",
+                "grain",
+                "grain_pcre",
+                "pillar",
+                "pillar_pcre",
+                "nodegroup",
+                "range",
+                "ipcidr",
+                "node",
+                None,
+                "GLOB",
+            )
         ),
         ([call(tgt_type=["list"])], 403, "tgt_type"),
         ([call(tgt=["node1", "management"], tgt_type="list")], 403, "'management'"),
@@ -192,7 +224,9 @@ def test_what_the_master_gets():
     (entry,) = master["external_auth"]["file"]["tenx-agent"]
     assert list(entry) == ["node*"] and "rbd_image\\.create\\Z" in entry["node*"]
     assert master["storage_agent"]["functions"] == list(storage_agent.FUNCTIONS)
-    assert not any(word in name for name in storage_agent.FUNCTIONS for word in ("state", "remove", "trash", "purge", "format", "export", "resize"))
+    assert not any(
+        word in name for name in storage_agent.FUNCTIONS for word in ("state", "remove", "trash", "purge", "format", "export", "resize")
+    )
 
 
 @pytest.mark.parametrize(
@@ -201,12 +235,24 @@ def test_what_the_master_gets():
         ({"url": "http://192.0.2.1:8011"}, "write https://"),
         ({"tls": False}, "write http://"),
         ({"tls": "no"}, "tls must be true or false"),
-        *(({"url": url}, "url must be https://HOST:8011") for url in (None, "", "storage:8011", "https://", "https://a:b@c", "https://h:x", "https://h/x")),
+        *(
+            ({"url": url}, "url must be https://HOST:8011")
+            for url in (None, "", "storage:8011", "https://", "https://a:b@c", "https://h:x", "https://h/x")
+        ),
         *(({"user": name}, "user must be") for name in ("", None, "a:b", "a b", "admins%", "*", "^filename", 7)),
         *(({"password": word}, "password must be") for word in ("", None, "short", "two\nlines of a password", "x" * 201, 123456789012)),
         *(
             ({"functions": names}, "functions must be")
-            for names in ([], "rbd_image.list", ["state.apply"], ["rbd_image.*"], ["rbd_image"], ["rbd_image.list", "cmd.run"], [".*"], None)
+            for names in (
+                [],
+                "rbd_image.list",
+                ["state.apply"],
+                ["rbd_image.*"],
+                ["rbd_image"],
+                ["rbd_image.list", "cmd.run"],
+                [".*"],
+                None,
+            )
         ),
         *(({"targets": names}, "targets must be") for names in ([], None, "node*", ["node* or management"], ["G@os:Debian"], ["@runner"])),
         *(({"certificate": path}, "certificate must be") for path in (None, "agent.pem", "/etc/a b", "/etc/x;include /etc/shadow")),
@@ -259,6 +305,11 @@ def test_a_line_stays_as_long_as_it_is_right():
     assert storage_agent.line("a", "a password of many letters", first) == first
     again = storage_agent.line("a", "a password of many letters")
     assert again != first, "a salt of its own each time"
-    for user, password, present in (("a", "another password", first), ("b", "a password of many letters", first), ("a", "x", "a:x\n"), ("a", "x", "")):
+    for user, password, present in (
+        ("a", "another password", first),
+        ("b", "a password of many letters", first),
+        ("a", "x", "a:x\n"),
+        ("a", "x", ""),
+    ):
         changed = storage_agent.line(user, password, present)
         assert changed != present and changed.startswith(f"{user}:$6$")

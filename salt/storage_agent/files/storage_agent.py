@@ -1,8 +1,8 @@
-"""The storage agent: Salt's rest_cherrypy, which passes nothing on but the calls that the pillar names. salt-api loads it by ``netapi_dirs``.
+"""The storage agent: Salt's rest_cherrypy, which passes nothing on but the calls that the pillar names; loaded by ``netapi_dirs``.
 
-Salt's own permissions (``external_auth``) stand behind it, and are not enough for "these functions and nothing else": of a list of functions
-the master asks for one that is allowed and then runs all of them; ``saltutil.find_job`` is everybody's; and a call may name a returner or an
-executor, which then runs on the minion as root. So a call has one of the shapes that are known here, or it is refused.
+Salt's own permissions (``external_auth``) stand behind it, and are not enough for "these functions and nothing else": of a list of
+functions the master asks for one that is allowed and then runs all of them; ``saltutil.find_job`` is everybody's; and a call may name
+a returner or an executor, which then runs on the minion as root. So a call has one of the shapes that are known here, or it is refused.
 """
 
 import fnmatch
@@ -107,7 +107,10 @@ def _refused_value(value, left, depth):
         return 400, f"The arguments are more than {MOST_VALUES} values, or nested deeper than {MOST_DEPTH}."
     if isinstance(value, str):
         if len(value) > LONGEST_TEXT or not TEXT.fullmatch(value):
-            return 400, f"The argument {shown(value)} holds more than letters, digits and _ . / @ : + , = -, or begins with -, or is too long."
+            return (
+                400,
+                f"The argument {shown(value)} holds more than letters, digits and _ . / @ : + , = -, or begins with -, or is too long.",
+            )
         return None
     if value is None or isinstance(value, bool):
         return None
