@@ -169,7 +169,8 @@ def _limits(agent, wrong):
 
 def _alone(pillar, wrong):
     """At salt-api's own port the agent's account would have all that Salt lets a caller do beside a function: see the agent's guard."""
-    if (pillar.get("salt_api") or {}).get("external_auth"):
+    api = settings.plain(pillar.get("salt_api") or {})
+    if isinstance(api, dict) and api.get("external_auth"):
         wrong.append("salt_api:external_auth lets others in by salt-api, which serves the storage agent alone; leave one of both out")
 
 
