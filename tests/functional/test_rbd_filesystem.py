@@ -127,7 +127,8 @@ no device:
 
 
 def snapshot_of(rbd_cli, spec):
-    rbd_cli("snap", "create", spec + "@s")
+    """A clone of what is there now, as after a crash: rbd-nbd would let the filesystem stand still first."""
+    rbd_cli("snap", "create", "--skip-quiesce", spec + "@s")
     rbd_cli("snap", "protect", spec + "@s")
     rbd_cli("clone", spec + "@s", spec + "c")
     return spec + "c"
