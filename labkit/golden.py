@@ -41,9 +41,10 @@ HARDWARE = {"id": "management", "kernel": "Linux", "mem_total": 4096, "num_cpus"
 INTERFACES = {"eth0": {"inet": [{"address": "192.168.0.10", "netmask": "255.255.255.0"}]}}
 
 # Each of these stands in a pillar here and must not stand in what is rendered.
-SECRETS = ("a role's password", "a key of Ceph's", "a handler's password", "an agent's password", "a relay's password")
+SECRETS = ("a role's password", "a key of Ceph's", "a handler's password", "an agent's password", "the agent's password", "a relay's password")
 
-# A pillar with facts of the minion that states ask for; ``only``: the folder of the state tree that it is for, or several.
+# A pillar with facts of the minion that states ask for; ``only``: the folder of the state tree that it is for, or several, by how their
+# names begin.
 Case = namedtuple("Case", "pillar facts only", defaults=({}, ""))
 
 NOTHING = Case({})
@@ -118,12 +119,22 @@ MISTAKES = {
     "postgresql": {"version": "9.4", "source": "compiled", "port": "high"},
     "platform": {
         "databse": {},
-        "agent": {"url": "http://storage.example:8011", "user": "agent"},
+        "agent": {"url": "http://storage.example", "user": "", "password": "short", "functions": ["state.apply"]},
         "settings": {"rbd": [{"id": "1", "nam": "x"}]},
     },
 }
 # Salt by its project's packages.
 PACKAGED = {"salt_environment": {"source": "package"}, "salt_master": {"gitfs": {"url": "https://git.example/rbd.git"}}, "salt_api": {}}
+AGENT = {
+    "url": "https://storage.example:8011",
+    "user": "tenx-agent",
+    "password": "the agent's password",
+    "certificate": "/etc/ssl/agent.pem",
+    "key": "/etc/ssl/agent.key",
+    "functions": ["rbd_image.list", "rbd_image.create"],
+    "targets": ["node*"],
+}
+PLAIN_AGENT = {**AGENT, "url": "http://192.168.0.10:8011", "tls": False, "limits": {"logins": 2, "body": 4096}}
 PGDG = {"source": "pgdg", "version": "9.5", "roles": OPTIONS["postgresql"]["roles"], "databases": OPTIONS["postgresql"]["databases"]}
 
 # The platform's table in the database app of the same host.
@@ -163,7 +174,11 @@ def cases(system, example):
         "image": Case(example, {**APPLIED, "service.offline": lambda: True}),
         "options": Case(OPTIONS, OTHER_FACTS),
         "mistakes": Case(MISTAKES),
-        "Salt's packages": Case(PACKAGED, PACKAGES, only="salt_"),
+        "Salt's packages": Case({**PACKAGED, "platform": {"agent": PLAIN_AGENT}}, PACKAGES, only=("salt_", "storage_agent")),
+        "storage agent": Case({"platform": {"agent": AGENT}}, APPLIED, only=("salt_", "storage_agent")),
+        "image with a storage agent": Case(
+            {"platform": {"agent": AGENT}}, {**APPLIED, "service.offline": lambda: True}, only=("salt_", "storage_agent")
+        ),
         "pgdg 9.5": Case({"postgresql": PGDG}, only="postgresql"),
         "own database": Case({"postgresql": OPTIONS["postgresql"], "platform": OWN_DATABASE}, only=("platform", "postgresql")),
         "distribution": Case({"postgresql": {"source": "distribution", "version": packaged or "15"}}, only="postgresql"),
@@ -220,7 +235,7 @@ class Renderer:
             **FACTS,
             **facts,
         }
-        for name in ("rbd_volumes", "postgresql_server", "platform_config"):
+        for name in ("rbd_volumes", "postgresql_server", "platform_config", "storage_agent"):
             loaded = module(REPO / "_modules" / f"{name}.py")
             # No cluster is asked; what the pillar does not declare is not there.
             loaded._existing = lambda wanted: set()

@@ -29,18 +29,22 @@ CEPH = (
 POSTGRESQL = "postgresql postgresql-contrib postgresql-client openssl xz-utils"
 GRAPHITE = "graphite-carbon python3-whisper"
 TOOLS = "curl jq git"
+# What stands before Salt's API.
+PROXY = "nginx"
 # Packages of the RHEL family, made and installed.
 RPM = "dnf rpm createrepo-c"
-OFFERED = f"{CEPH} {POSTGRESQL} {GRAPHITE} {RPM} {TOOLS}".split()
+OFFERED = f"{CEPH} {POSTGRESQL} {GRAPHITE} {RPM} {TOOLS} {PROXY}".split()
 
 # The release of Diamond that salt/diamond builds, and what it needs.
 DIAMOND = REPO / "salt/diamond/release.json"
 DIAMOND_NEEDS = json.loads(DIAMOND.read_text())
 
-# Each list is resolved by itself, as no two versions of Salt go together. Salt's API is a server of CherryPy's.
+# Each list is resolved by itself, as no two versions of Salt go together. Salt's API is a server of CherryPy's; the storage agent's
+# account wants libpass.
+API = ["cherrypy", *extra("agent")]
 WHEELS = [
-    [f"salt=={SALT}", *extra("postgresql"), *extra("gitfs"), "cherrypy", *DIAMOND_NEEDS["requirements"], DIAMOND_NEEDS["converter"]],
-    [f"salt=={OTHER_SALT}", *extra("postgresql"), *extra("gitfs")],
+    [f"salt=={SALT}", *extra("postgresql"), *extra("gitfs"), *API, *DIAMOND_NEEDS["requirements"], DIAMOND_NEEDS["converter"]],
+    [f"salt=={OTHER_SALT}", *extra("postgresql"), *extra("gitfs"), *API],
 ]
 
 # Where the nodes see the two.

@@ -12,7 +12,7 @@ lab_packages="ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd r
 # shellcheck disable=SC2034
 # What only the tests need: other kinds of content that must never be formatted, network namespaces, linters, a database server.
 test_packages="btrfs-progs lvm2 cryptsetup-bin bcache-tools fdisk gdisk iproute2 git shellcheck
- dpkg-dev gnupg xz-utils postgresql"
+ dpkg-dev gnupg xz-utils postgresql nginx curl jq"
 
 # shellcheck disable=SC2034
 # What only the machines need: the Linux kernel as a process, and what makes their Debian.
