@@ -81,6 +81,8 @@ class _Watch:
     def follow(self, connection):
         """End this connection, and no other one, when the time is up."""
         self._socket = connection
+        if self.over:
+            self._end()
 
     def _end(self):
         self.over = True
@@ -90,21 +92,40 @@ class _Watch:
             pass  # it is at its end, or has not begun
 
 
+class _Watched:
+    """A connection of smtplib's that its watch knows from the first answer on, and after each change of its socket."""
+
+    def __init__(self, watch, *args, **kwargs):
+        self._watch = watch
+        super().__init__(*args, **kwargs)
+
+    def getreply(self):
+        """Wait for an answer, as smtplib does."""
+        self._watch.follow(self.sock)
+        return super().getreply()
+
+
+class _Plain(_Watched, smtplib.SMTP):
+    pass
+
+
+class _Tls(_Watched, smtplib.SMTP_SSL):
+    pass
+
+
 def _connected(mail, password, step, watch):
     """Return the server, logged in; it is a context that says good-bye."""
     # Its own name for us would be asked of a name server, without a limit.
     name = socket.gethostname() or "localhost"
     context = ssl.create_default_context(cafile=mail.get("ca_file")) if mail["security"] != "none" else None
     if mail["security"] == "tls":
-        server = smtplib.SMTP_SSL(mail["host"], mail["port"], local_hostname=name, timeout=step, context=context)
+        server = _Tls(watch, mail["host"], mail["port"], local_hostname=name, timeout=step, context=context)
     else:
-        server = smtplib.SMTP(mail["host"], mail["port"], local_hostname=name, timeout=step)
+        server = _Plain(watch, mail["host"], mail["port"], local_hostname=name, timeout=step)
     try:
-        watch.follow(server.sock)
         if mail["security"] == "starttls":
             # Raises where the server does not offer it: nothing goes in the clear then.
             server.starttls(context=context)
-            watch.follow(server.sock)
         if mail.get("user"):
             server.login(mail["user"], password)
     except BaseException:
@@ -136,8 +157,6 @@ def _words(error, secrets, watch, whole):
         return "the server does not let the user in: {}".format(_answer(error.smtp_code, error.smtp_error, secrets))
     if isinstance(error, smtplib.SMTPResponseException):
         return _answer(error.smtp_code, error.smtp_error, secrets)
-    if isinstance(error, socket.timeout):
-        return "the server did not answer in time."
     if isinstance(error, ssl.SSLCertVerificationError):
         return "its certificate is not accepted: {}.".format(_clean(error.verify_message, secrets).rstrip("."))
     return _clean(str(error), secrets).rstrip(".") + "."
