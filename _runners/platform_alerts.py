@@ -17,7 +17,7 @@ from saltplatform.store import Busy, Store
 __virtualname__ = "platform_alerts"
 
 log = logging.getLogger(__name__)
-_TAG = re.compile(r"salt/beacon/([^/]+)/rbd_health/", re.ASCII)
+_TAG = re.compile(r"salt/beacon/([\w.@:-]{1,255})/rbd_health/", re.ASCII)
 # Mails that one connection carries.
 _AT_ONCE = 20
 
@@ -94,7 +94,7 @@ def _turned(change):
     for one in changes:
         log.warning("Alert %s: %s: %s", one.what, one.alert["key"], one.alert["text"])
     for sentence in told:
-        log.error("%s", sentence)
+        log.warning("%s", sentence)
     if waiting:
         _deliver(places, settings, store)
 

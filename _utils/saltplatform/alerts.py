@@ -20,6 +20,8 @@ HOST_AREAS = ("pillar", "volumes", "frozen", "mappings", "look")
 WARNING, FAULT, UNKNOWN = "warning", "fault", "unknown"
 # A report with more is cut: it is no report of this package, or of a host where one more or less does not matter.
 MOST_FOUND, LONGEST_TEXT, LONGEST_NAME = 500, 600, 300
+# Alerts that are kept at once, pending ones among them: no minion can fill the master's memory.
+MOST_ALERTS = 5000
 # A node that has not reported for so many of its intervals is no witness against the others any more.
 STALE_REPORTS = 3
 # Seconds for which a closed alert is remembered, and the longest calm that one which comes and goes must keep.
@@ -106,6 +108,8 @@ def take(state, node, report, now, rules):
 
 def _witness(alerts, key, item, node, cluster, now):
     alert = alerts.get(key)
+    if alert is None and len(alerts) >= MOST_ALERTS:
+        return
     if alert is None or alert["status"] == "closed":
         flaps = alert["flaps"] + 1 if alert else 0
         place = place_of(item["area"], node, cluster)

@@ -38,19 +38,22 @@ def look(request):
     except errors.RbdError as error:
         text = "{} Until it is corrected nothing else is looked at; rbd_cluster.doctor tells more.".format(error)
         return {"cluster": "", "looked": ["pillar"], "found": [health.item("pillar", "pillar", health.FAULT, text)]}
-    report = {"cluster": cluster_of(settings), "looked": ["pillar"], "found": []}
+    # By the same name on every node, and whether it answers or not.
+    report = {"cluster": fsid_of(settings) or ",".join(settings.monitors), "looked": ["pillar"], "found": []}
     client = Client(settings._replace(timeout=min(settings.timeout, doctor_cluster.CONNECT), progress_timeout=doctor_cluster.ASK))
     try:
         mapped = _cluster(report, client, entries, request["look"]["snapshots"])
     finally:
         client.close()
+    if mapped is None:
+        mapped = [one for one in device_find.on_host() if not fsid_of(settings) or one.fsid in (fsid_of(settings), "")]
     _host(report, mapped, entries, request["look"])
     return report
 
 
-def cluster_of(settings):
-    """Return by what name the cluster is known before it answers: the same on every node, and the same when it does not answer."""
-    return settings.fsid or doctor_files.option(doctor_files.configured(settings), settings.user, "fsid") or ",".join(settings.monitors)
+def fsid_of(settings):
+    """Return the fsid of the cluster as it is declared, which is known when it does not answer too, or an empty text."""
+    return settings.fsid or doctor_files.option(doctor_files.configured(settings), settings.user, "fsid")
 
 
 def _cluster(report, client, entries, schedule):
@@ -109,13 +112,10 @@ def _facts(outcome):
     return outcome.result if outcome.error is None else outcome.error
 
 
-def _host(report, mapped, entries, wanted):
-    """Look at this host's devices and filesystems."""
+def _host(report, here, entries, wanted):
+    """Look at this host's devices, which are mapped ``here``, and filesystems."""
     if "full" in report:
         report["found"] += health.judge_pools(report.pop("full"), wanted["pool_full"])
-    seen = mapped if mapped is not None else device_find.on_host()
-    fsid = report["cluster"]
-    here = [one for one in seen if mapped is not None or one.fsid in (fsid, "")]
     by_device = {}
     for mount in proc.mounts():
         by_device.setdefault(mount.device, []).append(mount)
