@@ -1,6 +1,6 @@
 """
-Reports what is wrong with the storage of this host and its Ceph cluster: health, nearly full pools and filesystems, snapshots older than their
-schedule, frozen filesystems, lost mappings.
+Reports what is wrong with the storage of this host and its Ceph cluster: health, nearly full pools and filesystems, snapshots older than
+their schedule, frozen filesystems, lost mappings.
 
 The looking is done by a process of its own with a time limit; the beacon only starts it and takes its report, and never waits, whatever the
 cluster does. What is wrong is reported at once, three times, and everything again each ``report_every`` seconds, so that no event need

@@ -17,7 +17,8 @@ def __virtual__():
 
 def look():
     """
-    Look now, and return "cluster" (its fsid), "looked" (what could be looked at) and "found": a list of {"area", "subject", "level", "text"}.
+    Look now, and return "cluster" (its fsid), "looked" (what could be looked at) and "found", a list of {"area", "subject", "level",
+    "text"}.
 
     level is warning or fault, or unknown where something could not be seen. It takes up to 30 s when the cluster does not answer. The
     thresholds are those of the pillar's ``platform:alerts``. Raises InvalidPillar where they make no sense.

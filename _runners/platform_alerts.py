@@ -1,9 +1,9 @@
 """
-Who is told when something is wrong with the storage: takes what the beacon ``rbd_health`` of the nodes reports, and mails the contact groups.
+Who is told when something is wrong with the storage: takes what the beacon ``rbd_health`` of the nodes reports, and mails contact groups.
 
 The master's configuration has ``platform_alerts``: ``settings`` is the path of a JSON file with rules, groups and mail server,
-``password`` that of the mail server's password, ``folder`` the one in which the state lies. The states of ``salt/alerts`` write all of them:
-see docs/alerts.md.
+``password`` that of the mail server's password, ``folder`` the one in which the state lies. ``salt/alerts/master.sls`` writes all of
+them: see docs/alerts.md.
 """
 
 import json

@@ -1,9 +1,10 @@
 """The pillar's ``platform:alerts``: what the beacon of a node looks for, and by which mail server the master tells whom."""
 
-from saltplatform.contacts import bad_address
-from saltplatform.contacts import read as read_groups
 from saltrbd import duration, spec
 from saltrbd.errors import RbdError, quoted, unknown_keys
+
+from saltplatform.contacts import bad_address
+from saltplatform.contacts import read as read_groups
 
 PATH = "platform:alerts"
 # Seconds between two looks of a node, and from one report to the next where nothing has changed: an event that was lost (the master
@@ -167,7 +168,9 @@ def _wrong_mail(where, row):
     elif password is not None and not (isinstance(password, str) and password and password.isascii() and password.isprintable()):
         wrong.append("{}:password: it must be one line of ASCII text, and not empty; SMTP's logins know no other.".format(where))
     if user is not None and security == "none" and host not in _HERE:
-        wrong.append("{}:security: with none the password of {} would be sent in the clear; use starttls or tls.".format(where, quoted(user)))
+        wrong.append(
+            "{}:security: with none the password of {} would be sent in the clear; use starttls or tls.".format(where, quoted(user))
+        )
     return wrong
 
 

@@ -62,7 +62,7 @@ class Store:
             return alerts.empty()
         except ValueError:
             state = None
-        if isinstance(state, dict) and state.get("version") == alerts.VERSION and _KEYS <= set(state):
+        if isinstance(state, dict) and state.get("version") == alerts.VERSION and set(state) >= _KEYS:
             return state
         aside = "{}.broken-{}".format(self.path, int(time.time()))
         os.replace(self.path, aside)

@@ -51,7 +51,7 @@ def judge_checks(checks, silent):
 
 def judge_pools(pools, limit):
     """``pools``: {name: per cent}; ``limit``: per cent from which on one is told."""
-    text = "The pool {} is {:.0f} % full; told from {} % on. Add OSDs, raise its quota, or remove what is not needed: writes stop when it is full."
+    text = "The pool {} is {:.0f} % full; told from {} % on. Add OSDs, raise its quota, or remove what is not needed before writes stop."
     return [item("pools", name, WARNING, text.format(name, full, limit)) for name, full in sorted(pools.items()) if full >= limit]
 
 
@@ -126,7 +126,9 @@ def judge_mappings(mapped, declared, points):
             found.append(item("mappings", image, FAULT, text.format(image, fault.rstrip("."), image)))
     for image, point in sorted(declared.items()):
         if image not in mapped:
-            text = "{} is declared for {} here and is not mapped. Apply its state (state.apply rbd); rbd_cluster.doctor says what is in the way."
+            text = (
+                "{} is declared for {} here and is not mapped. Apply its state (state.apply rbd); rbd_cluster.doctor tells what is wrong."
+            )
             found.append(item("mappings", image, FAULT, text.format(image, point)))
         elif not mapped[image] and points.get(point) != image:
             text = "{} is mapped here and not mounted on {} as declared. Apply its state (state.apply rbd)."

@@ -27,7 +27,8 @@ def main():
 def look(request):
     """Return {"cluster", "looked", "found"}.
 
-    ``request``: ``opts`` and ``pillar``, of each the sections ceph and rbd; ``look``: what :func:`saltplatform.alert_settings.watched` returns.
+    ``request``: ``opts`` and ``pillar``, of each the sections ceph and rbd; ``look``: what
+    :func:`saltplatform.alert_settings.watched` returns.
     """
     try:
         settings = reading.load(request["opts"], request["pillar"])
@@ -81,7 +82,9 @@ def _cluster(report, client, entries, schedule):
         report["found"].append(health.item("cluster", "monitors", health.FAULT, text))
         return None
     silent = {pool: str(outcome.error) for pool, outcome in answers.items() if isinstance(outcome.error, errors.CephTimeout)}
-    wrong = next((one.error for one in (checks, full, *answers.values()) if one.error and not isinstance(one.error, errors.CephTimeout)), None)
+    wrong = next(
+        (one.error for one in (checks, full, *answers.values()) if one.error and not isinstance(one.error, errors.CephTimeout)), None
+    )
     if wrong:
         _cannot_look(report, wrong)
     else:

@@ -21,8 +21,8 @@ LIMIT = 3.0
 # No folder has this name, and none gets it.
 _NO_FOLDER = ".saltrbd-no-such-folder"
 
-# ``full``, ``inodes``: per cent, None where it does not say; ``frozen_for``: seconds, None where it is not; ``ours``: this package froze it;
-# ``hangs``: it does not answer, and is not seen to be frozen.
+# ``full``, ``inodes``: per cent, None where it does not say; ``frozen_for``: seconds, None where it is not; ``ours``: this package froze
+# it; ``hangs``: it does not answer, and is not seen to be frozen.
 Probe = namedtuple("Probe", "full inodes frozen_for ours hangs")
 
 
@@ -42,7 +42,7 @@ def probe(mounts, limit=LIMIT):
 
 
 def _gather(children, limit, found):
-    until, said, ended = time.monotonic() + limit, {point: b"" for point in children}, set()
+    until, said, ended = time.monotonic() + limit, dict.fromkeys(children, b""), set()
     while len(ended) < len(children) and time.monotonic() < until:
         waits = {pipe: point for point, (_, _, pipe) in children.items() if point not in ended}
         ready = select.select(list(waits), [], [], max(0.0, until - time.monotonic()))[0]

@@ -5,11 +5,10 @@ import json
 import os
 import signal
 import time
-from email import message_from_bytes, policy
 
 import pytest
-from aiosmtpd.controller import Controller
 from conftest import ceph_pillar
+from mailhost import Mailhost
 
 from labkit import cluster as lab_cluster
 
@@ -28,24 +27,6 @@ GROUPS = {
 PATIENCE = 420
 
 
-class Inbox:
-    """The mails that have come, as (moment, the receivers, the mail)."""
-
-    def __init__(self):
-        self.mails = []
-
-    async def handle_DATA(self, server, session, envelope):  # noqa: N802 -- aiosmtpd's name
-        self.mails.append((time.monotonic(), sorted(envelope.rcpt_tos), message_from_bytes(envelope.content, policy=policy.default)))
-        return "250 taken"
-
-    def subjects(self):
-        """{the receivers: [subject, ...]}"""
-        found = {}
-        for _, receivers, mail in self.mails:
-            found.setdefault(" ".join(receivers), []).append(mail["Subject"])
-        return found
-
-
 @pytest.fixture(scope="session")
 def salt_factories_default_root_dir(tmp_path_factory):
     """Where the daemons of pytest-salt-factories live."""
@@ -55,12 +36,10 @@ def salt_factories_default_root_dir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def inbox():
     """The mail server of this file."""
-    found = Inbox()
-    server = Controller(found, hostname="127.0.0.1", port=0)
-    server.start()
-    found.port = server.server.sockets[0].getsockname()[1]
-    yield found
-    server.stop()
+    server = Mailhost().come()
+    server.inbox.port = server.port
+    yield server.inbox
+    server.go()
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +50,7 @@ def daemons(salt_factories, whole, inbox, repo, tmp_path_factory):
         (folder / name).mkdir()
     for name, content in (("top", {"base": {"*": ["all"]}}), ("all", {"ceph": ceph_pillar(whole, "rbd")})):
         (folder / "pillar" / f"{name}.sls").write_text(json.dumps(content))
-    mail = {"host": "127.0.0.1", "port": inbox.port, "security": "none", "sender": "storage@example.net"}
+    mail = {"host": "localhost", "port": inbox.port, "security": "none", "sender": "storage@example.net"}
     (folder / "settings.json").write_text(json.dumps({"rules": RULES, "groups": GROUPS, "mail": mail}))
     (folder / "reactor.sls").write_bytes((repo / "salt/alerts/files/reactor.py").read_bytes())
     common = {"log_level_logfile": "info", "enable_fqdns_grains": False, "enable_gpu_grains": False}
@@ -134,7 +113,7 @@ def test_the_osd_goes_and_comes_back(daemons, whole, inbox):
         os.kill(osd, signal.SIGCONT)
     new, over = (f"[storage] {what}: Ceph's health, availability (cluster {whole.fsid})" for what in ("new", "over"))
     assert inbox.subjects() == {"a@example.net b@example.net": [new, over], "c@example.net": [new, over]}
-    bodies = [mail.get_content() for _, _, mail in inbox.mails]
+    bodies = [mail.get_content() for _, mail in inbox.mails]
     assert "Seen by alerts-minion." in bodies[0].replace("\r\n", "\n")
     assert "it is over; it lasted" in bodies[-1]
     assert all("You get this as a member of the contact group" in body for body in bodies)

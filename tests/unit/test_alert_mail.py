@@ -121,7 +121,8 @@ def test_one_that_was_not_is_tried_ever_less_often_and_given_up_after_a_day():
     assert told[0][0] == "error" and "tried again in 60 s" in told[0][1]
     assert told[-1] == (
         "error",
-        f"The mail 's1' to the group storage could not be sent: smtp:25: the server did not answer in time. It is given up after {len(tries)} tries.",
+        "The mail 's1' to the group storage could not be sent: smtp:25: the server did not answer in time. "
+        f"It is given up after {len(tries)} tries.",
     )
 
 

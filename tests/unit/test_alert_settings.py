@@ -20,7 +20,11 @@ def test_what_a_node_looks_for():
     look, mistakes = alert_settings.watched(pillar({"interval": "2m", "snapshots": {"rbd0001": "26h", "fast/a": 3600}}), CEPH)
     assert mistakes == []
     assert look == {
-        **{"interval": 120, "report_every": 300, "pool_full": 80, "volume_full": 90, "frozen": 60},
+        "interval": 120,
+        "report_every": 300,
+        "pool_full": 80,
+        "volume_full": 90,
+        "frozen": 60,
         "snapshots": {"rbd/rbd0001": 93600, "fast/a": 3600},
     }
 

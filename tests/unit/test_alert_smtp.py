@@ -6,34 +6,14 @@ import ssl
 import subprocess
 import threading
 import time
-from email import message_from_bytes, policy
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, AuthResult
+from aiosmtpd.smtp import AuthResult
+from mailhost import Mailhost, free_port
 from saltplatform import smtp
 
 PASSWORD = "a-planted-Pa55word"
 GROUPS = {"storage": [{"name": "A", "address": "a@example.net", "admin": True}, {"name": "B", "address": "b@example.net", "admin": False}]}
-
-
-class Inbox:
-    """What the server has taken; ``answers``: {address: what it says of it}."""
-
-    def __init__(self):
-        self.mails, self.answers = [], {}
-
-    async def handle_RCPT(self, server, session, envelope, address, rcpt_options):  # noqa: N802 -- aiosmtpd's name
-        if address in self.answers:
-            return self.answers[address]
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(self, server, session, envelope):  # noqa: N802
-        if "data" in self.answers:
-            return self.answers["data"]
-        self.mails.append((list(envelope.rcpt_tos), message_from_bytes(envelope.content, policy=policy.default)))
-        return "250 taken"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +35,6 @@ def serve(certificate):
     def start(security="none", login=False):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificate)
-        inbox = Inbox()
 
         def check(server, session, envelope, mechanism, data):
             return AuthResult(success=data.password.decode() == PASSWORD, handled=False)
@@ -63,28 +42,16 @@ def serve(certificate):
         options = {"authenticator": check, "auth_required": login, "auth_require_tls": security == "starttls"}
         if security == "starttls":
             options.update(tls_context=context, require_starttls=True)
-
-        class Server(Controller):
-            def factory(self):
-                return SMTP(self.handler, **options)
-
-        server = Server(inbox, hostname="localhost", port=_free(), ssl_context=context if security == "tls" else None)
-        server.start()
+        server = Mailhost(options, context if security == "tls" else None).come()
         running.append(server)
         mail = {"host": "localhost", "port": server.port, "security": security, "sender": "storage@example.net"}
         if security != "none":
             mail["ca_file"] = certificate[0]
-        return {**mail, **({"user": "storage"} if login else {})}, inbox
+        return {**mail, **({"user": "storage"} if login else {})}, server.inbox
 
     yield start
     for server in running:
-        server.stop()
-
-
-def _free():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+        server.go()
 
 
 def entry(number=1, to=("a@example.net", "b@example.net")):
@@ -168,7 +135,7 @@ def test_the_content_is_refused(serve, answer, final):
 
 
 def test_nobody_there():
-    mail = {"host": "127.0.0.1", "port": _free(), "security": "none", "sender": "storage@example.net"}
+    mail = {"host": "127.0.0.1", "port": free_port(), "security": "none", "sender": "storage@example.net"}
     outcomes = send(mail, entry(1), entry(2))
     assert [outcome.final for outcome in outcomes.values()] == [False, False]
     assert "Connection refused" in outcomes[1].error

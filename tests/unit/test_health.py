@@ -71,7 +71,11 @@ def image(*ages, created=100000, kind="user"):
         (image(86401, 90000), "warning", "The newest snapshot of rbd/a (s86401) is 24 h old; it may be 1d old."),
         (image(200000), "warning", "is 2 d old"),
         # Those of groups and mirrors are nobody's schedule.
-        (image(60, kind="group", created=90000), "warning", "rbd/a has no snapshot and is 25 h old; the newest snapshot of it may be 1d old."),
+        (
+            image(60, kind="group", created=90000),
+            "warning",
+            "rbd/a has no snapshot and is 25 h old; the newest snapshot of it may be 1d old.",
+        ),
         (image(created=3600), None, ""),
         (None, "warning", "rbd/a does not exist"),
         (CephTimeout("Reading had no answer."), "unknown", "no answer"),
@@ -99,7 +103,12 @@ def probe(full=10.0, inodes=1.0, frozen_for=None, ours=False, hangs=False):
         (probe(hangs=True), None, "unknown", ""),
         (probe(frozen_for=59), None, "unknown", ""),
         (probe(frozen_for=60), None, "fault", "Whoever froze it must end it: fsfreeze --unfreeze /srv."),
-        (probe(frozen_for=9000, ours=True), None, "fault", "2 h at least, so that everything that writes there waits. If rbd_filesystem.freeze did it, rbd_filesystem.thaw rbd/a ends it."),
+        (
+            probe(frozen_for=9000, ours=True),
+            None,
+            "fault",
+            "2 h at least, so that everything that writes there waits. If rbd_filesystem.freeze did it, rbd_filesystem.thaw rbd/a ends it.",
+        ),
     ],
 )
 def test_filesystems(seen, volumes, frozen, words):
@@ -144,7 +153,17 @@ NEARLY = {**OTHER, "found": [{**OTHER["found"][0], "text": "2"}]}
 def test_what_is_sent(tmp_path):
     """News three times, as the first may be lost; the rest after its time; other figures are no news."""
     watch = health_watch.Watch(str(tmp_path))
-    steps = [(0, REPORT), (60, REPORT), (120, REPORT), (180, REPORT), (419, REPORT), (420, REPORT), (480, OTHER), (540, NEARLY), (600, OTHER)]
+    steps = [
+        (0, REPORT),
+        (60, REPORT),
+        (120, REPORT),
+        (180, REPORT),
+        (419, REPORT),
+        (420, REPORT),
+        (480, OTHER),
+        (540, NEARLY),
+        (600, OTHER),
+    ]
     assert [watch.to_send(report, 300, now) for now, report in steps] == [True, True, True, False, False, True, True, True, True]
     assert watch.to_send(NEARLY, 300, 660) is False
 

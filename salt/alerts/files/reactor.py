@@ -1,5 +1,5 @@
 #!py
-# Managed by Salt. What a node's beacon rbd_health reports goes on as data; nothing of it is rendered.
+"""Managed by Salt. What a node's beacon rbd_health reports goes on as data; nothing of it is rendered."""
 
 
 def run():
