@@ -38,9 +38,9 @@ class Inbox:
 class Mailhost:
     """The server; ``options`` are those of aiosmtpd's SMTP, ``tls`` an SSL context for a server that speaks nothing else."""
 
-    def __init__(self, options=None, tls=None):
+    def __init__(self, options=None, tls=None, address="localhost"):
         self.inbox, self._options, self._tls, self._server = Inbox(), options or {}, tls, None
-        self.port = free_port()
+        self._address, self.port = address, free_port()
 
     def come(self):
         """Start to listen."""
@@ -50,7 +50,7 @@ class Mailhost:
             def factory(self):
                 return SMTP(self.handler, **options)
 
-        self._server = Server(self.inbox, hostname="localhost", port=self.port, ssl_context=self._tls)
+        self._server = Server(self.inbox, hostname=self._address, port=self.port, ssl_context=self._tls)
         self._server.start()
         return self
 
