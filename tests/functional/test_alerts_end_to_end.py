@@ -65,7 +65,9 @@ def daemons(salt_factories, whole, inbox, repo, tmp_path_factory):
         "utils_dirs": [str(repo / "_utils")],
         "schedule": {"platform_alerts": {"function": "platform_alerts.tick", "seconds": 3, "maxrunning": 1, "return_job": False}},
     }
-    of_minion = {"module_dirs": [str(repo)], "beacons": {"rbd_health": [{"interval": 1}, {"look": LOOK}]}}
+    # Salt loads beacons without the folders of __utils__ in sys.path; what is synced or installed is there anyway.
+    checkout = {"module_dirs": [str(repo)], "utils_dirs": [str(repo / "_utils")]}
+    of_minion = {**checkout, "beacons": {"rbd_health": [{"interval": 1}, {"look": LOOK}]}}
     master = salt_factories.salt_master_daemon("alerts-master", overrides={**common, **of_master}, start_timeout=PATIENCE)
     with master.started(start_timeout=PATIENCE):
         minion = master.salt_minion_daemon("alerts-minion", overrides={**common, **of_minion}, start_timeout=PATIENCE)
