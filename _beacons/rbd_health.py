@@ -42,14 +42,13 @@ def validate(config):
 def beacon(config):
     """Return the report that has come since the last time, if any is to be sent."""
     look = _look(config)
-    pillar = __opts__.get("pillar") or {}
-    request = {
-        "opts": dict(_sections(__opts__), id=__opts__["id"]),
-        "pillar": _sections(pillar),
-        "look": look,
-    }
+
+    def request():
+        opts = dict(_sections(__opts__), id=__opts__["id"])
+        return {"opts": opts, "pillar": _sections(__opts__.get("pillar") or {}), "look": look}
+
     watch = health_watch.watch_of(os.path.join(__opts__["cachedir"], "rbd_health"))
-    report = watch.turn(request)
+    report = watch.turn(request, look["interval"])
     if report is None or not watch.to_send(report, look["report_every"]):
         return []
     return [report]

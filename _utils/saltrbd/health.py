@@ -7,6 +7,7 @@ import re
 
 from saltrbd import duration
 from saltrbd.doctor_cluster import BLOCKING
+from saltrbd.errors import CephTimeout, SessionLost, WorkerDied
 
 WARNING, FAULT, UNKNOWN = "warning", "fault", "unknown"
 
@@ -19,6 +20,8 @@ _FAMILIES = (
     ("manager", re.compile(r"MGR_\w+")),
 )
 AVAILABILITY = "availability"
+# What is told as such, of the cluster or of this host.
+_PASSING = (CephTimeout, SessionLost, WorkerDied)
 
 
 def item(area, subject, level, text):
@@ -60,8 +63,12 @@ def judge_snapshots(schedule, images, now):
     found = []
     for name, seconds in sorted(schedule.items()):
         facts = images[name]
-        if isinstance(facts, Exception):
+        if isinstance(facts, _PASSING):
             found.append(item("snapshots", name, UNKNOWN, str(facts)))
+            continue
+        if isinstance(facts, Exception):
+            text = "Whether {} has its snapshots cannot be seen: {}".format(name, facts)
+            found.append(item("snapshots", name, WARNING, text))
             continue
         if facts is None:
             text = "{} does not exist, so it has no snapshots; correct platform:alerts:snapshots, or make the image.".format(name)

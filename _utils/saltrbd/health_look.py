@@ -138,8 +138,8 @@ def _host(report, here, entries, wanted):
 def _faults(mapped, declared):
     """Return {image: fault or None}; of an image that is not declared here only what this host itself tells: our Ceph user may not be
     allowed to read it."""
-    alone = {str(one.spec): one.fault for one in device_find.on_host()}
-    return {str(one.spec): one.fault if str(one.spec) in declared else alone.get(str(one.spec)) for one in mapped}
+    alone = {(str(one.spec), one.fsid): one.fault for one in device_find.on_host()}
+    return {str(one.spec): one.fault if str(one.spec) in declared else alone.get((str(one.spec), one.fsid)) for one in mapped}
 
 
 def _mounts_on(mapping, by_device):

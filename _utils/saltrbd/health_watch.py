@@ -34,19 +34,19 @@ class Watch:
         self._next, self._killed, self._last = 0.0, False, None
         self._sent, self._sent_at, self._times = None, None, 0
 
-    def turn(self, request, now=None):
+    def turn(self, request, interval, now=None):
         """Return a report if one has come since the last turn, else None; start the next look when it is time.
 
-        ``request``: as :func:`saltrbd.health_look.look` takes it; ``request["look"]["interval"]``: seconds from one look to the next.
+        ``request()`` returns what :func:`saltrbd.health_look.look` takes; ``interval``: seconds from one look to the next.
         """
         now = time.monotonic() if now is None else now
         report = self._ended(now) if self._process else None
         if self._process is None and now >= self._next:
-            self._start(request, now)
+            self._next = now + interval
+            self._start(request(), now)
         return report
 
     def _start(self, request, now):
-        self._next = now + request["look"]["interval"]
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         self._began, self._killed = now, False
         started = "{}.{}".format(time.time(), os.getpid())

@@ -62,15 +62,19 @@ def daemons(salt_factories, whole, inbox, repo, tmp_path_factory):
         "platform_alerts": {"settings": str(folder / "settings.json"), "folder": str(folder / "state")},
         "reactor": [{"salt/beacon/*/rbd_health/": [str(folder / "reactor.sls")]}],
         "runner_dirs": [str(repo / "_runners")],
-        "utils_dirs": [str(repo / "_utils")],
+        "utils_dirs": ["/utils"],
         "schedule": {"platform_alerts": {"function": "platform_alerts.tick", "seconds": 3, "maxrunning": 1, "return_job": False}},
     }
     # Salt loads beacons without the folders of __utils__ in sys.path; what is synced or installed is there anyway.
-    checkout = {"module_dirs": [str(repo)], "utils_dirs": [str(repo / "_utils")]}
-    of_minion = {**checkout, "beacons": {"rbd_health": [{"interval": 1}, {"look": LOOK}]}}
-    master = salt_factories.salt_master_daemon("alerts-master", overrides={**common, **of_master}, start_timeout=PATIENCE)
+    of_minion = {"module_dirs": [str(repo)], "utils_dirs": ["/utils"], "beacons": {"rbd_health": [{"interval": 1}, {"look": LOOK}]}}
+    roots = {name: {"root_dir": str(folder / name)} for name in ("master", "minion")}
+    for name in roots:
+        # Where Salt looks for /utils with another root.
+        (folder / name).mkdir()
+        (folder / name / "utils").symlink_to(repo / "_utils")
+    master = salt_factories.salt_master_daemon("alerts-master", defaults=roots["master"], overrides={**common, **of_master})
     with master.started(start_timeout=PATIENCE):
-        minion = master.salt_minion_daemon("alerts-minion", overrides={**common, **of_minion}, start_timeout=PATIENCE)
+        minion = master.salt_minion_daemon("alerts-minion", defaults=roots["minion"], overrides={**common, **of_minion})
         with minion.started(start_timeout=PATIENCE):
             yield master, minion, folder / "state/state.json"
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from saltrbd import health, health_look, health_watch
-from saltrbd.errors import CephTimeout
+from saltrbd.errors import CephTimeout, PermissionDenied
 from saltrbd.health_probe import Probe
 
 
@@ -79,6 +79,7 @@ def image(*ages, created=100000, kind="user"):
         (image(created=3600), None, ""),
         (None, "warning", "rbd/a does not exist"),
         (CephTimeout("Reading had no answer."), "unknown", "no answer"),
+        (PermissionDenied("Reading failed."), "warning", "Whether rbd/a has its snapshots cannot be seen: Reading failed."),
     ],
 )
 def test_snapshots(facts, level, words):
@@ -200,39 +201,39 @@ def watch(tmp_path, monkeypatch):
 
 def test_looks_follow_each_other(watch):
     for now in (0, 5, 10, 59):
-        assert watch.turn(REQUEST, now) is None
+        assert watch.turn(lambda: REQUEST, 60, now) is None
     (first,) = watch.processes
     first.returncode = 0
-    report = watch.turn(REQUEST, 59)
+    report = watch.turn(lambda: REQUEST, 60, 59)
     assert report["found"][0]["text"].startswith("The look of this host at its storage ended with code 0.")  # the fake wrote nothing
-    watch.turn(REQUEST, 60)
+    watch.turn(lambda: REQUEST, 60, 60)
     assert len(watch.processes) == 2
 
 
 def test_a_look_that_does_not_end_is_killed_and_told(watch):
-    watch.turn(REQUEST, 0)
+    watch.turn(lambda: REQUEST, 60, 0)
     (look,) = watch.processes
-    assert [watch.turn(REQUEST, now) for now in (30, 59.9)] == [None, None]
+    assert [watch.turn(lambda: REQUEST, 60, now) for now in (30, 59.9)] == [None, None]
     assert look.killed == 0
-    assert watch.turn(REQUEST, 60) is None
+    assert watch.turn(lambda: REQUEST, 60, 60) is None
     assert look.killed == 1
-    report = watch.turn(REQUEST, 65)
+    report = watch.turn(lambda: REQUEST, 60, 65)
     assert told(report["found"]) == [("look", "look", "fault")]
     assert "does not end, even when it is killed: pid 1" in report["found"][0]["text"]
     # No second one beside it, and it is not told at each turn.
-    assert [watch.turn(REQUEST, now) for now in (70, 120)] == [None, None]
-    assert watch.turn(REQUEST, 130) is not None
+    assert [watch.turn(lambda: REQUEST, 60, now) for now in (70, 120)] == [None, None]
+    assert watch.turn(lambda: REQUEST, 60, 130) is not None
     assert (len(watch.processes), look.killed) == (1, 1)
     look.returncode = -9
-    assert "did not end within 60 s" in watch.turn(REQUEST, 195)["found"][0]["text"]
+    assert "did not end within 60 s" in watch.turn(lambda: REQUEST, 60, 195)["found"][0]["text"]
     assert len(watch.processes) == 2
 
 
 def test_a_report_of_an_earlier_look_is_none(watch, tmp_path):
     (tmp_path / "report.json").write_text(json.dumps({**REPORT, "started": "0.1"}))
-    watch.turn(REQUEST, 0)
+    watch.turn(lambda: REQUEST, 60, 0)
     watch.processes[0].returncode = 1
-    assert "ended with code 1" in watch.turn(REQUEST, 5)["found"][0]["text"]
+    assert "ended with code 1" in watch.turn(lambda: REQUEST, 60, 5)["found"][0]["text"]
 
 
 def test_a_turn_takes_no_time_and_the_look_comes(tmp_path, monkeypatch):
@@ -242,7 +243,7 @@ def test_a_turn_takes_no_time_and_the_look_comes(tmp_path, monkeypatch):
     longest, report, until = 0.0, None, time.monotonic() + 60
     while report is None and time.monotonic() < until:
         began = time.monotonic()
-        report = found.turn(request)
+        report = found.turn(lambda: request, 3600)
         longest = max(longest, time.monotonic() - began)
         time.sleep(0.05)
     assert told(report["found"]) == [("pillar", "pillar", "fault")]
