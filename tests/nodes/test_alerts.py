@@ -1,4 +1,4 @@
-"""Alerts as the states set them up: master and minion under systemd in one node, the OSD stopped, the mails at an SMTP server of the host."""
+"""Alerts as the states set them up: master and minion under systemd in a node, the OSD stopped, the mails at a server of the host."""
 
 import json
 import os
