@@ -3,68 +3,17 @@
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
-from conftest import ceph_pillar
 from faults import stopped
 from freeze_checks import tool
-from saltrbd import health_probe, health_watch, proc
+from saltrbd import health_probe, proc
 
 from labkit import cluster as lab_cluster
 
-LOOK = {"interval": 1, "report_every": 1, "pool_full": 80, "volume_full": 90, "frozen": 1, "snapshots": {}}
 # What a turn of the minion's loop may take on a busy machine; Ceph's own limits begin at 9 s.
 MOMENT = 4
-
-
-class Minion:
-    """A minion's beacons and nothing else of it; ``longest`` is the longest turn of its loop."""
-
-    def __init__(self, loaders, pillar, **look):
-        import salt.beacons
-
-        opts = dict(loaders.opts, pillar=pillar)
-        self._config = {"rbd_health": [{"interval": 1}, {"look": {**LOOK, **look}}]}
-        opts["beacons"] = self._config
-        self._beacons = salt.beacons.Beacon(opts, loaders.modules)
-        self.longest = 0.0
-
-    def turn(self):
-        began = time.monotonic()
-        events = self._beacons.process(json.loads(json.dumps(self._config)), {})
-        self.longest = max(self.longest, time.monotonic() - began)
-        assert all("error" not in event for event in events), events
-        assert all(event["tag"] == "salt/beacon/tests/rbd_health/" for event in events)
-        return [event["data"] for event in events]
-
-    def until(self, wanted, seconds=120):
-        """Go round until a report fulfils ``wanted``, and return what it found, as {(area, subject): item}."""
-        end, last = time.monotonic() + seconds, None
-        while time.monotonic() < end:
-            for report in self.turn():
-                last = {(one["area"], one["subject"]): one for one in report["found"]}
-                if wanted(last, report["looked"]):
-                    return last
-            time.sleep(0.2)
-        raise AssertionError(f"waited {seconds} s in vain, at last for {last}")
-
-
-@pytest.fixture
-def make_minion(make_loaders, tmp_path):
-    """``make_minion(cluster, pool, rbd={...}, volume_full=40)``."""
-
-    def make(cluster, pool, rbd=None, **look):
-        pillar = {"ceph": ceph_pillar(cluster, pool), "rbd": rbd or {}}
-        return Minion(make_loaders(pillar, {"cachedir": str(tmp_path / "cache")}), pillar, **look)
-
-    yield make
-    for watch in health_watch._watches.values():
-        if watch._process and watch._process.poll() is None:
-            watch._process.kill()
-            watch._process.wait(20)
-    health_watch._watches.clear()
 
 
 @pytest.mark.usefixtures("only_fuse")
