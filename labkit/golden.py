@@ -235,7 +235,7 @@ class Renderer:
             **FACTS,
             **facts,
         }
-        for name in ("rbd_volumes", "postgresql_server", "platform_config", "storage_agent"):
+        for name in ("rbd_volumes", "postgresql_server", "platform_config", "storage_agent", "platform_alerts"):
             loaded = module(REPO / "_modules" / f"{name}.py")
             # No cluster is asked; what the pillar does not declare is not there.
             loaded._existing = lambda wanted: set()

@@ -54,6 +54,7 @@ ONCE = (
     "test_rbd_encryption_killed.py",
     "test_rbd_filesystem_killed.py",
     "test_rbd_filesystem_lock.py",
+    "test_rbd_health.py",
     "test_rbd_image_removed.py",
     "test_rbd_image_renamed.py",
     "test_rbd_image_shrunk.py",

@@ -11,7 +11,7 @@ umask 022
 mkdir -p "$share/example/salt" "$doc"
 # Timestamps and links as they are: salt/_modules and its like are links to the folders beside salt.
 copy="cp -R -P --preserve=timestamps"
-$copy _modules _states _utils salt "$share"
+$copy _beacons _modules _runners _states _utils salt "$share"
 find "$share" -name __pycache__ -prune -exec rm -rf {} +
 # The top file of the example site and the lab's own demo would act on minions that happen to have the example's names.
 mv "$share/salt/top.sls" "$share/example/salt"

@@ -31,7 +31,7 @@ include:
 {# Only these folders of the repository are served, and only of one branch. Git knows salt/_modules and the like as links, which gitfs does not follow to
    folders: each is a remote of its own. #}
 {% set remotes = [{gitfs.url: [{'name': 'states'}, {'root': 'salt'}]}] %}
-{% for name in ['_modules', '_states', '_utils'] %}
+{% for name in ['_beacons', '_modules', '_runners', '_states', '_utils'] %}
 {% do remotes.append({gitfs.url: [{'name': name}, {'root': name}, {'mountpoint': 'salt://' ~ name}]}) %}
 {% endfor %}
 {% do settings.update({

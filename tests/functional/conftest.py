@@ -9,7 +9,8 @@ import uuid
 from pathlib import Path
 
 import pytest
-from freeze_checks import holder, mounted  # noqa: F401 -- fixtures, as the next ones
+from beacon_minion import make_minion  # noqa: F401 -- a fixture, as the next ones
+from freeze_checks import holder, mounted  # noqa: F401
 from image_checks import held, other_client, start_client  # noqa: F401
 from luks_checks import encrypted, objects  # noqa: F401
 from worker_watch import ceph, make_client, make_images, make_user  # noqa: F401

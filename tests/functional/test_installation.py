@@ -18,7 +18,9 @@ def wheel_folder(repo, tmp_path_factory):
     source = folder / "source"
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=repo, check=True, stdout=subprocess.PIPE, timeout=LIMIT).stdout
     for name in tracked.decode().split("\0"):
-        if name.startswith(("_modules/", "_states/", "_utils/", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")):
+        if name.startswith(
+            ("_beacons/", "_modules/", "_runners/", "_states/", "_utils/", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+        ):
             target = source / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((repo / name).read_bytes())

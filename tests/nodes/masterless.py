@@ -25,7 +25,7 @@ class Host:
 
     def __init__(self, lab_home, number):
         (self.node,) = nodes.up(lab_home, [number])
-        for name in ("salt", "_modules", "_states", "_utils"):
+        for name in ("salt", "_beacons", "_modules", "_runners", "_states", "_utils"):
             shutil.copytree(REPO / name, self.node.root / STATES[1:] / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         self.minion = {
             "id": self.node.name,

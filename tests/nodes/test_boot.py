@@ -90,7 +90,7 @@ def carry(node):
     """Copy the modules into the node."""
     held = io.BytesIO()
     with tarfile.open(fileobj=held, mode="w") as tar:
-        for name in ("_modules", "_states", "_utils", "salt"):
+        for name in ("_beacons", "_modules", "_runners", "_states", "_utils", "salt"):
             tar.add(REPO / name, name, filter=lambda item: None if "__pycache__" in item.name else item)
     path = node.root / "srv/modules.tar"
     path.write_bytes(held.getvalue())

@@ -96,4 +96,4 @@ def test_the_package_names_every_folder_with_code(repo):
     mapped = dict(line.split(" = ") for line in setup["options"]["package_dir"].strip().splitlines())
     assert sorted(mapped) == sorted(setup["options"]["packages"].split())
     code = {str(path.parent.relative_to(repo)) for path in (repo / "_utils").rglob("*.py")}
-    assert code | {"_modules", "_states"} == set(mapped.values())
+    assert code | {"_beacons", "_modules", "_runners", "_states"} == set(mapped.values())

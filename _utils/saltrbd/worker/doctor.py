@@ -14,7 +14,7 @@ _NO_ADDRESS = "nonsense/0"
 _DENIED = (-1, -13)
 
 
-def _ask(session, command, **words):
+def ask(session, command, **words):
     """Return a monitor's answer to a question, None for an empty one."""
     code, output, status = session.rados.mon_command(json.dumps(dict(words, prefix=command, format="json")), b"")
     if code:
@@ -26,7 +26,7 @@ def _ask(session, command, **words):
 
 def doctor_clock(session, report):
     """The newest entry of the cluster's log and the time here, in seconds since 1970; a manager writes one every two seconds."""
-    entries = _ask(session, "log last", num=1, level="debug", channel="cluster") or []
+    entries = ask(session, "log last", num=1, level="debug", channel="cluster") or []
     here = time.time()
     return {"stamp": entries[-1]["stamp"] if entries else None, "here": here}
 
@@ -40,7 +40,7 @@ def doctor_rights(session, report):
 
 def doctor_health(session, report):
     """What 'ceph health' says: {"status", "checks": {code: sentence}}."""
-    told = _ask(session, "health")
+    told = ask(session, "health")
     return {"status": told["status"], "checks": {name: check["summary"]["message"] for name, check in told["checks"].items()}}
 
 

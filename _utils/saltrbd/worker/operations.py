@@ -6,6 +6,7 @@ import cluster
 import doctor
 import encryption
 import features
+import health
 import images
 import locks
 import rollback
@@ -14,5 +15,5 @@ import trash
 import users
 
 ALL = {}
-for _module in (cluster, images, features, users, locks, snapshots, rollback, clones, trash, blank, encryption, doctor):
+for _module in (cluster, images, features, users, locks, snapshots, rollback, clones, trash, blank, encryption, doctor, health):
     ALL.update(_module.OPERATIONS)
