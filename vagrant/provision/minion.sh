@@ -1,0 +1,66 @@
+#!/bin/sh
+# minion.sh NAME "LOOP..." "ADDRESS NAME"...: the names of all machines, this one's key, its first minion.
+set -eu
+name=$1
+loops=$2
+shift 2
+given=/tmp/salt-rbd
+
+# put FILE MODE: its new content comes on stdin; a file that has it already stays.
+put() {
+    mkdir -p "$(dirname "$1")"
+    umask 077
+    cat >"$1.new"
+    umask 022
+    chmod "$2" "$1.new"
+    if cmp -s "$1.new" "$1"; then
+        rm "$1.new"
+        return
+    fi
+    mv "$1.new" "$1"
+    echo "written: $1"
+}
+
+# Vagrant may have given this machine's name to 127.0.1.1, where the others would not find its services.
+names=" $* "
+{
+    grep -v ' # salt-rbd$' /etc/hosts | grep -v '^127\.0\.[12]\.1[[:space:]]' || true
+    for line; do echo "$line # salt-rbd"; done
+} | put /etc/hosts 644
+case $names in *" $name "*) ;; *) echo "$name is none of the lab's machines." >&2 && exit 1 ;; esac
+
+# A container's loop devices; without loop-control losetup takes one of those that it sees.
+if [ -n "$loops" ]; then
+    {
+        echo "f /dev/loop-control 0600 root root"
+        for number in $loops; do echo "b /dev/loop$number 0660 root disk - 7:$number"; done
+    } | put /etc/tmpfiles.d/salt-rbd.conf 644
+    systemd-tmpfiles --create /etc/tmpfiles.d/salt-rbd.conf
+fi
+
+put /etc/salt/pki/minion/minion.pem 400 <"$given/minion.pem"
+put /etc/salt/pki/minion/minion.pub 644 <"$given/minion.pub"
+put /etc/salt/minion.d/10-first.conf 644 <<EOT
+master: management
+id: $name
+enable_gpu_grains: false
+EOT
+
+# The site's states write a unit of their own in its place.
+if [ ! -e /etc/systemd/system/salt-minion.service ]; then
+    put /etc/systemd/system/salt-minion.service 644 <<EOT
+[Unit]
+Description=The minion that a machine of the lab starts with
+After=network-online.target
+[Service]
+ExecStart=/opt/salt/first/bin/salt-minion
+KillMode=process
+Restart=on-failure
+[Install]
+WantedBy=multi-user.target
+EOT
+    systemctl daemon-reload
+    # The management host's begins with its states, when there is a master.
+    [ "$name" = management ] || systemctl --quiet enable --now salt-minion.service
+fi
+[ "$name" = management ] || rm -rf "$given"
