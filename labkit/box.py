@@ -1,7 +1,7 @@
 """``./lab box``: a box for Vagrant, made from Debian's packages, for libvirt and for lxc.
 
-Debian of this host's own release from the mirrors that its apt uses, Salt of the lab's version, and what the states install, as packages and
-wheels inside: a machine needs no net. For libvirt it has a kernel with rbd and nbd. No catalogue of boxes has a part in it.
+Debian of this host's own release from the mirrors that its apt uses, Salt of the lab's version, and what the states install, as
+packages and wheels inside: a machine needs no net. For libvirt it has a kernel with rbd and nbd. No catalogue of boxes has a part in it.
 """
 
 import hashlib

@@ -32,7 +32,7 @@ def pillar(monitors, osd):
 
     ``osd``: ``{"device": "/dev/..."}``, each node's disk of its own, or ``{"bytes": 2**33}``, a sparse file.
     """
-    admin = _keyring("client.admin", key(), {service: "allow *" for service in ("mon", "mgr", "osd", "mds")})
+    admin = _keyring("client.admin", key(), dict.fromkeys(("mon", "mgr", "osd", "mds"), "allow *"))
     keyrings = {name: _keyring(f"client.{name}", key(), {"mon": caps, "osd": caps}) for name, caps in USERS.items()}
     # Three copies survive the loss of a node; fewer nodes hold as many as they can.
     copies = min(3, len(monitors))

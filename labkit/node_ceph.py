@@ -14,6 +14,8 @@ from labkit.home import REPO
 STATES = REPO / "vagrant/salt/lab_ceph"
 # Where the node has the states and their pillar while they are applied.
 FOLDER = "/root/lab-ceph"
+# Seconds, of a busy machine; packages are installed.
+LONGEST = 2400
 # A sparse file.
 STORE_BYTES = 8 * 2**30
 
@@ -29,7 +31,7 @@ def start(node):
     node.write(f"{FOLDER}/pillar/top.sls", json.dumps({"base": {"*": ["lab_ceph"]}}))
     node.write(f"{FOLDER}/pillar/lab_ceph.sls", json.dumps({"lab_ceph": made}), 0o600)
     roots = [f"--file-root={FOLDER}/salt", f"--pillar-root={FOLDER}/pillar", f"--id={node.name}"]
-    node.run("salt-call", "--local", "--retcode-passthrough", *roots, "state.apply", "lab_ceph", timeout=1200)
+    node.run("salt-call", "--local", "--retcode-passthrough", *roots, "state.apply", "lab_ceph", timeout=LONGEST)
     node.run("rm", "-r", FOLDER)
     wait(node)
     return {**lab_ceph.facts(made), "keyrings": made["keyrings"]}

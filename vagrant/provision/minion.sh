@@ -29,11 +29,26 @@ names=" $* "
 } | put /etc/hosts 644
 case $names in *" $name "*) ;; *) echo "$name is none of the lab's machines." >&2 && exit 1 ;; esac
 
-# A container's loop devices; without loop-control losetup takes one of those that it sees.
+# A container's loop devices are this host's, made where they are missing; without loop-control losetup takes one of those that it sees.
 if [ -n "$loops" ]; then
+    # shellcheck disable=SC2086 # numbers
+    python3 - $loops <<'EOT'
+import errno, fcntl, os, stat, sys, tempfile
+
+LOOP_CTL_ADD = 0x4C80
+with tempfile.TemporaryDirectory() as folder:
+    os.mknod(f"{folder}/control", stat.S_IFCHR | 0o600, os.makedev(10, 237))
+    with open(f"{folder}/control") as control:
+        for number in map(int, sys.argv[1:]):
+            try:
+                fcntl.ioctl(control, LOOP_CTL_ADD, number)
+            except OSError as error:
+                if error.errno != errno.EEXIST:
+                    raise
+EOT
     {
         echo "f /dev/loop-control 0600 root root"
-        for number in $loops; do echo "b /dev/loop$number 0660 root disk - 7:$number"; done
+        for number in $loops; do echo "b /dev/loop$number 0660 root disk - $(cat "/sys/block/loop$number/dev")"; done
     } | put /etc/tmpfiles.d/salt-rbd.conf 644
     systemd-tmpfiles --create /etc/tmpfiles.d/salt-rbd.conf
 fi
