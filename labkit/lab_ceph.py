@@ -27,21 +27,26 @@ SETTINGS = {
 }
 
 
-def pillar(monitors, osd):
-    """Return what the pillar has under ``lab_ceph`` for nodes ``{name: address}``.
+def pillar(nodes, osd):
+    """Return what the pillar has under ``lab_ceph`` for nodes ``{name: address}``, each with a manager and an OSD.
 
     ``osd``: ``{"device": "/dev/..."}``, each node's disk of its own, or ``{"bytes": 2**33}``, a sparse file.
     """
     admin = _keyring("client.admin", key(), dict.fromkeys(("mon", "mgr", "osd", "mds"), "allow *"))
     keyrings = {name: _keyring(f"client.{name}", key(), {"mon": caps, "osd": caps}) for name, caps in USERS.items()}
-    # Three copies survive the loss of a node; fewer nodes hold as many as they can.
-    copies = min(3, len(monitors))
+    # Three monitors decide without one of them; of two each is needed, so that two nodes have one monitor, and the other node may fail.
+    monitors = dict(list(nodes.items())[: 3 if len(nodes) > 2 else 1])
+    copies = min(3, len(nodes))
+    settings = {"osd_pool_default_size": str(copies), "osd_pool_default_min_size": str(max(1, copies - 1))}
+    # Else two OSDs must have missed a third one.
+    settings["mon_osd_min_down_reporters"] = str(1 if len(nodes) < 3 else 2)
     return {
         "fsid": str(uuid.uuid4()),
-        "monitors": dict(monitors),
+        "nodes": dict(nodes),
+        "monitors": monitors,
         "pool": POOL,
         "osd": dict(osd),
-        "settings": {"osd_pool_default_size": str(copies), "osd_pool_default_min_size": str(max(1, copies - 1)), **SETTINGS},
+        "settings": {**settings, **SETTINGS},
         "admin_keyring": admin,
         "monitors_keyring": _keyring("mon.", key(), {"mon": "allow *"}) + admin,
         "users_keyring": "".join(keyrings.values()),

@@ -65,7 +65,7 @@ def write(facts, folder):
     """
     own = folder / "lab_ceph.sls"
     if own.exists():
-        before = json.loads(own.read_text())["lab_ceph"]["monitors"]
+        before = json.loads(own.read_text())["lab_ceph"]["nodes"]
         if before != facts["nodes"]:
             raise LabError(
                 f"This lab was made with the nodes {_told(before)}, and nodes.yaml now has {_told(facts['nodes'])}. Its cluster is not"

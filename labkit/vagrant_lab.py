@@ -177,9 +177,7 @@ def _end_daemon(pid_file):
 def for_tests(home, provider, nodes):
     """Yield the :class:`Lab` with nothing in it yet, and take all of it away afterwards."""
     if os.readlink("/proc/self/ns/mnt") == os.readlink("/proc/1/ns/mnt"):
-        raise LabError(
-            "These tests mount over libvirt's and lxc's folders; run them by ./lab test vagrant, which keeps that from the host."
-        )
+        raise LabError("These tests mount over libvirt's and lxc's folders; ./lab test vagrant hides that from the host.")
     lab = Lab(home, provider, nodes)
     lab.folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -69,6 +69,18 @@ def test_states(render, osd):
             assert set(one.items()) <= known
 
 
+def test_two_nodes_have_one_monitor(render):
+    """So that the second one may fail: of two monitors neither decides alone, nor does one OSD alone call the other one dead."""
+    made = lab_ceph.pillar({"node1": "10.0.0.1", "node2": "10.0.0.2"}, {"bytes": 2**33})
+    assert made["monitors"] == {"node1": "10.0.0.1"}
+    assert made["settings"]["mon_osd_min_down_reporters"] == "1"
+    assert lab_ceph.facts(made)["monitors"] == ["10.0.0.1:6789"]
+    first, second = (render(name, made) for name in made["nodes"])
+    assert ("service.running", "ceph-mon@node1") in first
+    assert not [id_ for _, id_ in second if "monitor" in id_ and "keyring" not in id_] and ("service.running", "ceph-mgr@node2") in second
+    assert second["file.managed", "/etc/ceph/ceph.conf"]["contents"].endswith("mon_host = 10.0.0.1:6789\n")
+
+
 def test_the_pool_is_the_first_nodes(render):
     made = lab_ceph.pillar(THREE, {"bytes": 2**33})
     assert [name for name in THREE if ("cmd.run", "the pool") in render(name, made)] == ["node1"]
@@ -85,7 +97,7 @@ def test_no_key_is_rendered(render):
 def test_another_minion_is_refused(render):
     told = render("management", lab_ceph.pillar(THREE, {"bytes": 2**33}))
     (arguments,) = told.values()
-    assert arguments["name"] == "management is none of the nodes in lab_ceph:monitors: node1, node2, node3."
+    assert arguments["name"] == "management is none of the nodes in lab_ceph:nodes: node1, node2, node3."
 
 
 def test_the_pillar_is_written_once(tmp_path):

@@ -105,24 +105,26 @@ def test_a_machine_is_pulled(lab):
         ("rbd_filesystem.mounted", path, {"image": spec}),
     ):
         _done(lab, "node2", state, name, **kwargs)
-    lab.run(
-        "node2", "sh", "-c", f"dd if=/dev/urandom of={path}/data bs=1M count=8 conv=fsync status=none && sha256sum {path}/data >{path}/sum"
-    )
-    lab.run("node2", "sync", "--file-system", path)
-    users = lab.salt("node1", "rbd_device.users", spec)["node1"]
-    assert "node2" in json.dumps(users)
+    lab.run("node2", "dd", "if=/dev/urandom", f"of={path}/data", "bs=1M", "count=8", "status=none")
+    lab.run("node2", "sh", "-c", f"sha256sum {path}/data >{path}/sum && sync --file-system {path}")
+    assert "mapped by the host node2" in _refused(lab, "node1", "rbd_device.mapped", spec, driver="krbd")
     lab.pull("node2")
-    # With two monitors none of them decides alone: the machine comes back before its volume moves, cut off from it by the blocklist.
-    lab.vagrant("up", "node2", "--no-provision")
+    # Until the cluster has missed node2's OSD, nothing is written.
     deadline = time.monotonic() + 1200
-    while not lab.run("node1", "ceph", "status", check=False, timeout=120)[1]:
+    while "1 up" not in lab.run("node1", "ceph", "osd", "stat")[1]:
         assert time.monotonic() < deadline
+        time.sleep(5)
     _done(lab, "node1", "rbd_device.fenced", spec, who="node2")
     _done(lab, "node1", "rbd_device.mapped", spec, driver="krbd")
     _done(lab, "node1", "rbd_filesystem.mounted", path, image=spec, fs_type="ext4")
     assert "data: OK" in lab.run("node1", "sh", "-c", f"cd / && sha256sum --check {path}/sum")[1]
-    said = _refused(lab, "node2", "rbd_device.mapped", spec, driver="krbd")
-    assert "mapped by the host node1" in said
+    assert lab.salt("node1", "rbd_device.fenced")["node1"]
+    lab.vagrant("up", "node2", "--no-provision")
+    deadline = time.monotonic() + 1200
+    while lab.salt("node2", "test.ping", timeout=60).get("node2") is not True:
+        assert time.monotonic() < deadline
+        time.sleep(5)
+    assert "mapped by the host node1" in _refused(lab, "node2", "rbd_device.mapped", spec, driver="krbd")
     assert lab.run("node2", "findmnt", "--mountpoint", path, check=False)[0] == 1
 
 

@@ -1,4 +1,4 @@
-"""The site in containers: fast, by the host's kernel, so its volumes are mapped by what that kernel has. The tests are one story, in their order."""
+"""The site in containers, by the host's kernel: its volumes are mapped by what that kernel has. One story, in the tests' order."""
 
 import lab_checks
 import pytest

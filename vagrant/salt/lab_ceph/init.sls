@@ -1,14 +1,14 @@
-# A Ceph of monitors, managers and OSDs on all nodes of the lab, one of each a node. In the lab only: clusters in production come from cephadm or Rook.
-# It makes what is missing and changes nothing of a daemon that is there. The pillar is written by labkit/lab_ceph.py.
+# A Ceph on the nodes of the lab: a manager and an OSD on each, a monitor on the first three, or on the first one. In the lab only: clusters in production
+# come from cephadm or Rook. It makes what is missing and changes nothing of a daemon that is there. The pillar is written by labkit/lab_ceph.py.
 {% set lab = pillar['lab_ceph'] %}
 {% set monitors = lab.monitors %}
 {% set name = grains.id %}
 {% set folder = '/var/lib/ceph/lab' %}
 {% set ceph = 'ceph --connect-timeout 300' %}
-{% if name not in monitors %}
+{% if name not in lab.nodes %}
 this node has no part in the lab's cluster:
   test.fail_without_changes:
-    - name: {{ (name ~ ' is none of the nodes in lab_ceph:monitors: ' ~ monitors | join(', ') ~ '.') | yaml_dquote }}
+    - name: {{ (name ~ ' is none of the nodes in lab_ceph:nodes: ' ~ lab.nodes | join(', ') ~ '.') | yaml_dquote }}
 {% else %}
 {% set addresses = [] %}
 {% set added = [] %}
@@ -81,6 +81,7 @@ Ceph's daemons:
         - file: {{ folder }}
 {% endfor %}
 
+{% if name in monitors %}
 the map of the monitors:
   cmd.run:
     - name: monmaptool --create --clobber --fsid {{ lab.fsid }} {{ added | join(' ') }} {{ folder }}/monmap
@@ -106,6 +107,9 @@ ceph-mon@{{ name }}:
     - enable: True
     - require:
         - cmd: the monitor's store
+    - require_in:
+        - cmd: the cluster's settings
+{% endif %}
 
 # The commands from here on wait until most of the monitors are there.
 the cluster's settings:
@@ -114,7 +118,7 @@ the cluster's settings:
     - unless: sha256sum --status --check {{ folder }}/settings.done
     - timeout: 900
     - require:
-        - service: ceph-mon@{{ name }}
+        - file: /etc/ceph/ceph.conf
         - file: {{ folder }}/settings
         - file: /etc/ceph/ceph.client.admin.keyring
 
