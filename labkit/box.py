@@ -119,7 +119,6 @@ def _configure(where, offered):
     node_image._configure(root, offered / "packages")
     for name in ("packages", "wheels"):
         shutil.copytree(offered / name, root / "srv/lab" / name, dirs_exist_ok=True)
-    (root / "etc/systemd/network/99-dhcp.network").write_text(DHCP)
     drop_in = root / "etc/systemd/system/ssh.service.d"
     drop_in.mkdir(parents=True)
     (drop_in / "host-keys.conf").write_text(HOST_KEYS)
@@ -139,6 +138,8 @@ def _lxc(where):
 def _libvirt(where):
     root, disk = where / "root", where / "disk.raw"
     (root / "etc/fstab").write_text(f"LABEL={LABEL} / ext4 errors=remount-ro 0 1\n")
+    # A container has its address from lxc, and networkd would take it away.
+    (root / "etc/systemd/network/99-dhcp.network").write_text(DHCP)
     (root / "boot/grub").mkdir(exist_ok=True)
     (root / "boot/grub/grub.cfg").write_text(GRUB_CONFIG)
     # No loop device and no mount: the filesystem is made in its place of the disk, grub is laid before it.
@@ -147,7 +148,9 @@ def _libvirt(where):
     run(["sfdisk", "--quiet", "--no-tell-kernel", disk], stdin_text=f"label: dos\nstart={FIRST_SECTOR}, type=83, bootable\n")
     offset = FIRST_SECTOR * 512
     size = DISK_MIB - offset // 2**20
-    run(["mke2fs", "-q", "-t", "ext4", "-L", LABEL, "-E", f"offset={offset}", "-d", root, disk, f"{size}M"], timeout=1800)
+    # What Debian 12's grub cannot read is left out.
+    features = ["-O", "^metadata_csum_seed,^orphan_file"]
+    run(["mke2fs", "-q", "-t", "ext4", *features, "-L", LABEL, "-E", f"offset={offset}", "-d", root, disk, f"{size}M"], timeout=1800)
     _grub(where, disk)
     run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk, where / "box.img"], timeout=1800)
     disk.unlink()

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from salt.utils.dictupdate import merge_recurse
 
-from labkit import debian, lab_ceph, postgresql
+from labkit import debian, lab_ceph, node_image, postgresql
 from labkit.commands import LabError
 from labkit.home import REPO
 
@@ -75,6 +75,9 @@ def write(facts, folder):
     cluster = lab_ceph.pillar(facts["nodes"], facts["osd"])
     known = {**lab_ceph.facts(cluster), "keyrings": cluster["keyrings"]}
     new = changes(known, facts["management"], database(facts["network"], secrets.token_urlsafe(20), **distribution()))
+    # Our box has every wheel, and nothing that compiles.
+    if Path(node_image.WHEELHOUSE).is_dir():
+        new["salt"]["salt_environment"] = {"build_packages": []}
     # The states of this lab's cluster lie beside the site's.
     new["management"] = {"salt_master": {"file_roots": [str(REPO / "salt"), str(REPO / "vagrant/salt")]}}
     folder.mkdir(parents=True, exist_ok=True)

@@ -139,8 +139,7 @@ class Lab:
         else:
             found += [f"the container {name}" for name in run(["lxc-ls", "-1"])[1].split()]
             found += [f"/dev/loop{number} is attached" for block in self._loops for number in block if _attached(number)]
-        keys = self.folder / "state/salt-rbd"
-        return found + ([f"the keys in {keys}"] if keys.exists() else [])
+        return found + [f"the key {path}" for path in sorted((self.folder / "state").glob("salt-rbd/*/*.pem"))]
 
     def end(self):
         """Destroy the machines, end the daemons, take away what is mounted; return a sentence for what stayed."""
