@@ -36,6 +36,10 @@ HIDDEN = {
 }
 DAEMONS = {"virtlogd": "virtlogd.pid", "libvirtd": "libvirtd.pid"}
 
+# Where a machine has what its tests need.
+CHECKOUT = "/srv/salt-rbd-tests"
+CLUSTER = "/srv/salt-rbd-cluster"
+
 # Seconds. An emulated machine boots in one to five minutes, and a highstate of the whole site takes tens.
 LONGEST = 14400
 
@@ -103,11 +107,15 @@ class Lab:
 
     def run(self, name, *words, timeout=LONGEST, check=True):
         """Run a command in a machine as root and return ``(exit code, stdout, stderr)``."""
+        line = "sudo " + shlex.join(str(word) for word in words)
+        return run(["ssh", "-F", self._ssh(name), name, line], timeout=timeout, check=check)
+
+    def _ssh(self, name):
+        """Return the file by which ssh knows the machine."""
         config = self.folder / f"ssh-{name}"
         if not config.exists():
             config.write_text(self.vagrant("ssh-config", name))
-        line = "sudo " + shlex.join(str(word) for word in words)
-        return run(["ssh", "-F", config, name, line], timeout=timeout, check=check)
+        return config
 
     def salt(self, target, *words, timeout=LONGEST):
         """Run ``salt TARGET WORDS`` on the management host and return ``{minion: answer}``."""
@@ -117,6 +125,36 @@ class Lab:
             return json.loads(out)
         except ValueError:
             raise AssertionError(f"{shlex.join(argv)} answered: {out[-3000:]}") from None
+
+    def carry(self, name, venv):
+        """Carry the checkout, the environment ``venv`` of the tests, and the facts of the cluster into a machine.
+
+        The environment keeps its path: it stands in the first line of each of its commands, and the box has this host's Python.
+        """
+        self.run(name, "install", "-d", "-o", "vagrant", CHECKOUT, venv, CLUSTER)
+        for source, target in ((REPO, CHECKOUT), (venv, venv)):
+            rsync = ["rsync", "--archive", "--delete", "--exclude=.git", "--exclude=.vagrant", "--rsh", f"ssh -F {self._ssh(name)}"]
+            run([*rsync, f"{source}/", f"{name}:{target}/"], timeout=3600)
+        conf, keyring = "/etc/ceph/ceph.conf", "/etc/ceph/ceph.client.admin.keyring"
+        fsid, monitors = self.run(name, "sh", "-c", f"sed -n 's/^fsid = //p; s/^mon_host = //p' {conf}")[1].split()
+        known = {"folder": CLUSTER, "conf": conf, "keyring": keyring, "fsid": fsid, "monitors": monitors.split(","), "user": "admin"}
+        self.run(name, "sh", "-c", f"echo {shlex.quote(json.dumps(known))} >{CLUSTER}/facts.json")
+
+    def test(self, name, venv, *words, timeout=LONGEST, **variables):
+        """Run pytest of the carried checkout in a machine, against its own cluster; return ``(exit code, stdout)``."""
+        setting = {
+            "PATH": f"{venv}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL": "C.UTF-8",
+            "CEPH_CONF": "/etc/ceph/ceph.conf",
+            "RBD_LAB_HOME": CLUSTER,
+            "RBD_LAB_VENVS": str(Path(venv).parent),
+            "RBD_LAB_SALT_ENVIRONMENT": str(venv),
+            "RBD_LAB_CLUSTER": CLUSTER,
+            **variables,
+        }
+        told = [f"{key}={value}" for key, value in setting.items()]
+        argv = ["env", f"--chdir={CHECKOUT}", *told, "python", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short", *words]
+        return self.run(name, *argv, timeout=timeout, check=False)[:2]
 
     def pull(self, name):
         """End a machine as if its plug had been pulled."""

@@ -4,11 +4,14 @@ Two Ceph nodes and the management host: what a small host can carry.
 """
 
 import json
+import os
 import time
 import uuid
 
 import lab_checks
 import pytest
+
+from labkit import prepare
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +88,17 @@ def test_what_the_kernel_cannot_map_is_refused_before(lab):
     _done(lab, "node1", "rbd_image.present", spec, size="64M", features=["layering", "exclusive-lock", "journaling"])
     said = _refused(lab, "node1", "rbd_device.mapped", spec, driver="krbd")
     assert "journaling" in said and f"rbd feature disable {spec} journaling" in said
+
+
+# What maps, formats, freezes and quiesces; ./lab test vm runs more of them, in machines that are faster.
+@pytest.mark.parametrize("name", ["test_rbd_device", "test_freeze", "test_quiesce"])
+def test_functional(lab, lab_home, driver, name):
+    """The functional tests inside a node, against the cluster of the nodes."""
+    venv = prepare.salt_environment(lab_home, os.environ.get("RBD_LAB_SALT", prepare.SALT))
+    lab.carry("node1", venv)
+    code, out = lab.test("node1", venv, f"tests/functional/{name}.py", RBD_LAB_DRIVER=driver)
+    print(out)
+    assert code == 0, out
 
 
 def test_reload(lab):
