@@ -73,16 +73,23 @@ class Lab:
             said["libvirt"]["driver"] = "qemu"
             Path("/etc/libvirt/qemu.conf").write_text(QEMU)
             for daemon, pid_file in DAEMONS.items():
-                run([daemon, "--daemon", "--pid-file", self.folder / pid_file])
+                run([daemon, "--daemon", "--pid-file", self.folder / pid_file], timeout=300)
         else:
             self._network = bridge.plan(self.folder)
             bridge.up(self._network)
-            # The machines make the rest of theirs themselves; these are nobody's, and so are those that follow.
-            self._loops = [loops.reserve() for _ in self.names]
-            said["lxc"] = {"bridge": self._network.bridge, "first_loop": self._loops[0][0]}
+            said["lxc"] = {"bridge": self._network.bridge, "first_loop": self._reserve()}
             said["networks"]["lxc"] = self._network.subnet
         (self.folder / "nodes.yaml").write_text(yaml.safe_dump(said))
         self.vagrant("box", "add", "--name", "salt-rbd", str(box.ready(self._home, self.provider)))
+
+    def _reserve(self):
+        """Reserve blocks of loop devices until there is one for each machine without a gap; return the first one's number."""
+        wanted = len(self.names)
+        while True:
+            self._loops.append(loops.reserve())
+            last = self._loops[-wanted:]
+            if len(last) == wanted and last[-1][-1] - last[0][0] == wanted * loops.COUNT - 1:
+                return last[0][0]
 
     def environment(self):
         """Return the variables with which Vagrant sees this lab alone."""

@@ -57,7 +57,7 @@ def test_states(render, osd):
     assert command.count("--addv") == 3 and f"--fsid {made['fsid']}" in command
     assert "--addv node2 [v2:192.168.56.12:3300,v1:192.168.56.12:6789]" in command
     assert told["cmd.run", "the OSD"]["name"].split()[1:] == [str(value) for value in osd.values()]
-    assert (("file.managed", "/etc/udev/rules.d/61-lab-osd.rules") in told) == ("device" in osd)
+    assert (("file.managed", "/etc/systemd/system/ceph-osd@.service.d/lab.conf") in told) == ("device" in osd)
     assert ("service.running", "ceph-mon@node2") in told and ("service.running", "ceph-mgr@node2") in told
     # What runs a second time changes nothing: each command says by what it is seen that it was done.
     commands = [arguments for (state, _), arguments in told.items() if state == "cmd.run"]

@@ -21,13 +21,20 @@ put() {
     echo "written: $1"
 }
 
-# Vagrant may have given this machine's name to 127.0.1.1, where the others would not find its services.
 names=" $* "
+case $names in
+    *" $name "*) ;;
+    *)
+        echo "$name is none of the lab's machines." >&2
+        exit 1
+        ;;
+esac
+
+# Vagrant may have given this machine's name to 127.0.1.1, where the others would not find its services.
 {
     grep -v ' # salt-rbd$' /etc/hosts | grep -v '^127\.0\.[12]\.1[[:space:]]' || true
     for line; do echo "$line # salt-rbd"; done
 } | put /etc/hosts 644
-case $names in *" $name "*) ;; *) echo "$name is none of the lab's machines." >&2 && exit 1 ;; esac
 
 # A container's loop devices are this host's, made where they are missing; without loop-control losetup takes one of those that it sees.
 if [ -n "$loops" ]; then

@@ -150,10 +150,13 @@ ceph-mgr@{{ name }}:
         - cmd: the manager's key
 
 {% if lab.osd.device is defined %}
-# The OSD runs as ceph; the device's owner is set at each boot.
-/etc/udev/rules.d/61-lab-osd.rules:
+# The OSD runs as ceph, and each boot gives the disk to root.
+/etc/systemd/system/ceph-osd@.service.d/lab.conf:
   file.managed:
-    - contents: ENV{DEVLINKS}=="*{{ lab.osd.device }}*", OWNER="ceph", GROUP="ceph", MODE="0660"
+    - contents: |
+        [Service]
+        ExecStartPre=/usr/bin/chown ceph:ceph {{ lab.osd.device }}
+    - makedirs: True
     - require_in:
         - cmd: the OSD
 {% endif %}
