@@ -116,7 +116,7 @@ def _packages(kind):
 
 def _configure(where, offered):
     root = where / "root"
-    node_image._configure(root, offered / "packages")
+    node_image.configure(root, offered / "packages")
     for name in ("packages", "wheels"):
         shutil.copytree(offered / name, root / "srv/lab" / name, dirs_exist_ok=True)
     drop_in = root / "etc/systemd/system/ssh.service.d"

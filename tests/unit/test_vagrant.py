@@ -5,12 +5,19 @@ Nothing is booted here. VirtualBox is not packaged in Debian, so a program that 
 
 import json
 import os
+import platform
+import shutil
 import subprocess
 
 import pytest
 import yaml
 
 from labkit.home import REPO
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("vagrant") and platform.freedesktop_os_release().get("VERSION_ID") != "12",
+    reason="Vagrant and its plugins are packages of Debian 12",
+)
 
 VAGRANT = REPO / "vagrant"
 EXAMPLE = yaml.safe_load((VAGRANT / "nodes.yaml").read_text())
