@@ -10,7 +10,7 @@ from labkit.commands import LabError
 
 @pytest.fixture(autouse=True)
 def parts(monkeypatch):
-    monkeypatch.setattr(testing, "_folders", lambda: ["faults", "functional", "integration", "unit"])
+    monkeypatch.setattr(testing, "_folders", lambda: ["faults", "functional", "integration", "unit", "vagrant"])
 
 
 def runs(*words):
