@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 
-from labkit import cleanup, cluster, container, demo, doctor, lane, minion, nodes, package, prepare, testing, vm
+from labkit import box, cleanup, cluster, container, demo, doctor, lane, minion, nodes, package, prepare, testing, vm
 from labkit.commands import LabError, Step
 from labkit.home import Home
 
@@ -111,6 +111,8 @@ def _run(command, words, home):
         return vm.main(home, words)
     if command == "nodes":
         return nodes.main(home, words)
+    if command == "box":
+        return box.main(home, words)
     if command in ("rpm", "deb"):
         return package.main(home, command, words)
     if command == "image":

@@ -4,20 +4,21 @@ from labkit import prepare
 from labkit.commands import run
 from labkit.home import REPO
 
-SHELL = ["lab", "labkit/prepare.sh", "packaging/install.sh", ".ci/run"]
+SHELL = ["lab", "labkit/prepare.sh", "packaging/install.sh", ".ci/run", "vagrant/salt/lab_ceph/make-osd"]
 
 
 def main(home):
     """Run the linters, print what they found, and return 0 where all are content."""
     tools = prepare.lint_environment(home) / "bin"
-    states = sorted(str(path.relative_to(REPO)) for path in (REPO / "salt").rglob("*.sls"))
+    states = sorted(str(path.relative_to(REPO)) for tree in ("salt", "vagrant/salt") for path in (REPO / tree).rglob("*.sls"))
+    scripts = [*SHELL, *sorted(str(path.relative_to(REPO)) for path in (REPO / "vagrant/provision").glob("*.sh"))]
     failed = 0
     commands = [
         [tools / "ruff", "check", "--output-format=concise", "."],
         [tools / "ruff", "format", "--check", "--output-format=concise", "."],
         [tools / "yamllint", "--strict", "."],
         [tools / "salt-lint", *states],
-        ["shellcheck", "--external-sources", *SHELL],
+        ["shellcheck", "--external-sources", *scripts],
     ]
     for argv in commands:
         name = " ".join(str(part) for part in [getattr(argv[0], "name", argv[0]), *argv[1:3]])

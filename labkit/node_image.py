@@ -97,7 +97,7 @@ def ready(folder, venv):
             (where / "packages").mkdir()
             debian.install(where / "root", f"{SYSTEM} {PYTHON}".split(), hooks=[_fetch(where / "packages")])
             _index(where / "packages")
-            _configure(where / "root", where / "packages")
+            configure(where / "root", where / "packages")
         complete.touch()
     return where
 
@@ -123,7 +123,8 @@ def _index(folder):
     (folder / "Packages").write_text(run(["dpkg-scanpackages", "--multiversion", "."], timeout=120, cwd=folder)[1])
 
 
-def _configure(root, packages):
+def configure(root, packages):
+    """Let apt and pip of the root look where the packages (they lie in ``packages`` here) and the wheels will be, and nowhere else."""
     (root / "etc/apt/sources.list").write_text(f"deb [trusted=yes] file:{PACKAGES} ./\n")
     (root / "etc/dpkg/dpkg.cfg.d/lab").write_text(DPKG)
     (root / "etc/pip.conf").write_text(f"[global]\nno-index = true\nfind-links = {WHEELHOUSE}\n")

@@ -10,17 +10,13 @@ import shlex
 import time
 
 import yaml
-from salt.utils.dictupdate import merge_recurse
 
-from labkit import debian, node_ceph, postgresql
+from labkit import node_ceph, postgresql, site_pillar
 from labkit.commands import LabError, Step
 from labkit.home import REPO
 from labkit.node import CHECKOUT, MANAGEMENT
 
 PILLAR = "/srv/site/pillar"
-# The Ceph user of the nodes, with what RBD needs and no more.
-USER = "volumes"
-KEYRING = f"/etc/ceph/ceph.client.{USER}.keyring"
 # Where the management host has PostgreSQL's binaries.
 ARCHIVE = "/srv/postgresql.jar"
 
@@ -70,48 +66,37 @@ class Site:
         """Copy the example pillar, with this site's addresses and secrets in it."""
         for path in sorted((REPO / "pillar").glob("*.sls")):
             self.management.write(f"{PILLAR}/{path.name}", path.read_text(), 0o640)
-        ceph = {key: self.known[key] for key in ("fsid", "monitors", "pool")}
-        ceph.update(user=USER, keyring=KEYRING, keyring_text=self._ceph_user(USER, "profile rbd"))
-        self.change("ceph", {"ceph": ceph})
+        for name, change in site_pillar.changes(self.known, self.management.address, self._database()).items():
+            self.change(name, change)
         # Every wheel is at hand.
-        self.change("salt", {"salt_environment": {"build_packages": []}, "salt_minion": {"master": MANAGEMENT}})
-        self.change("postgresql", {"postgresql": self._database()})
+        self.change("salt", {"salt_environment": {"build_packages": []}})
         # Points every few seconds, so that a test need not wait for them.
         retention = [{"name": "all", "pattern": ".*", "retentions": "1s:2h"}]
-        self.change("graphite", {"graphite": {"listen": self.management.address, "retention": retention}})
-        carbon = {"diamond.handler.graphite.GraphiteHandler": {"host": self.management.address}}
-        self.change("diamond", {"diamond": {"interval": 5, "handlers": carbon}})
+        self.change("graphite", {"graphite": {"retention": retention}})
+        self.change("diamond", {"diamond": {"interval": 5}})
         collectors = {"CephCollector": {"interval": 10}, "RbdCollector": {"interval": 10, "used_interval": 5}}
-        diamond = {"ceph_keyring": self._ceph_user("diamond", "profile rbd-read-only"), "collectors": collectors}
-        self.change("node", {"diamond": diamond})
-
-    def _ceph_user(self, name, profile):
-        """Return the keyring of a Ceph user, which is made where it is missing."""
-        return node_ceph.ceph(self.ceph_node, "auth", "get-or-create", f"client.{name}", "mon", profile, "osd", profile) + "\n"
+        self.change("node", {"diamond": {"collectors": collectors}})
 
     def _database(self):
         """Return what this site's PostgreSQL has of its own: 9.5 where its binaries can be had here, else what the system has."""
-        rules = [
-            {"type": "local", "database": "all", "user": "all", "method": "peer"},
-            {"type": "hostssl", "database": "configs", "user": "configs", "address": self.management.network.subnet},
-        ]
-        declared = {"memory": "1G", "pg_hba": rules, "roles": {"configs": {"password": self.password}}}
+        subnet = self.management.network.subnet
         try:
             jar = postgresql.archive(self.management.home, "9.5")
         except postgresql.NotReachable as problem:
             print(f"The site has Debian's PostgreSQL and not 9.5: {problem}")
-            self.postgresql_version = postgresql.DISTRIBUTION[debian.suite()]
+            source = site_pillar.distribution()
+            self.postgresql_version = source["version"]
             self.postgresql_unit = f"postgresql@{self.postgresql_version}-main"
-            return {**declared, "source": "distribution", "version": self.postgresql_version}
+            return site_pillar.database(subnet, self.password, **source)
         (self.management.root / ARCHIVE[1:]).write_bytes(jar.read_bytes())
         wanted = postgresql.ARCHIVES["9.5"]
         self.postgresql_version, self.postgresql_unit = wanted.version, "postgresql-9.5"
-        return {**declared, "archive": {"source": ARCHIVE, "sha256": wanted.sha256}}
+        return site_pillar.database(subnet, self.password, archive={"source": ARCHIVE, "sha256": wanted.sha256})
 
     def change(self, name, changes):
         """Change one file of the site's pillar; what is a mapping in both stays, but for its own changes. Return what it was."""
         before = yaml.safe_load(self.management.run("cat", f"{PILLAR}/{name}.sls")[1])
-        self.pillar(name, merge_recurse(before, changes))
+        self.pillar(name, site_pillar.merged(before, changes))
         return before
 
     def pillar(self, name, content):

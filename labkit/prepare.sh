@@ -13,6 +13,8 @@ lab_packages="ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd r
 # What only the tests need: other kinds of content that must never be formatted, network namespaces, linters, a database server.
 test_packages="btrfs-progs lvm2 cryptsetup-bin bcache-tools fdisk gdisk iproute2 git shellcheck
  dpkg-dev gnupg xz-utils postgresql nginx curl jq"
+# Vagrant looks at its own files. Only of Debian 12 it is known that it packages Vagrant with both plugins.
+! grep -qs '^VERSION_ID="12"' /etc/os-release || test_packages="$test_packages vagrant vagrant-libvirt vagrant-lxc"
 
 # shellcheck disable=SC2034
 # What only the machines need: the Linux kernel as a process, and what makes their Debian.
@@ -21,6 +23,11 @@ machine_packages="user-mode-linux mmdebstrap iproute2 openssh-client systemd"
 # shellcheck disable=SC2034
 # What only the nodes need: containers that boot, and what makes their Debian and its package repository.
 node_packages="systemd-container mmdebstrap iproute2 dpkg-dev"
+
+# shellcheck disable=SC2034
+# What only the boxes for Vagrant need, and what only its machines.
+box_packages="grub-common grub-pc-bin fdisk openssh-client"
+vagrant_packages="$box_packages qemu-system-x86 libvirt-daemon-system libvirt-clients lxc dnsmasq-base iptables rsync sudo"
 
 # MiB: a cluster and Salt in memory; on disk all packages, Salt twice with the tools, a cluster with its logs.
 need_memory=1024

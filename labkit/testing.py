@@ -11,19 +11,20 @@ from labkit.home import REPO
 TESTS = REPO / "tests"
 
 # Parts that run without the tests' cluster; machines and nodes have their own.
-PURE = ("unit", "vm", "nodes")
+PURE = ("unit", "vm", "nodes", "vagrant")
 
 # Seconds for one run of pytest, for one that hangs beyond pytest's own limits; emulated machines and booted nodes take longer.
 LONGEST_RUN = 3000
 LONGEST_RUN_OF_GUESTS = 9000
 # Seconds for one that is ended early to take down what its tests made.
 PATIENCE = 40
+LONGEST_RUN_OF_VAGRANT = 28800
 
 # What pytest ends with where it has collected nothing.
 NO_TESTS = 5
 
 # A part that mounts in a mount namespace of its own: a container that starts meanwhile would hold copies of mounts that come and go.
-# What is mounted outside, by systemd for instance, shows inside.
+# What is mounted outside, by systemd for instance, shows inside. The part of Vagrant mounts over libvirt's and lxc's folders.
 APART, OWN_MOUNTS = "faults", ["unshare", "--mount", "--propagation", "slave"]
 # What of it is run without any choice: ten kills by a new number. The forced faults take longer, and are asked for, as more kills are.
 APART_ALWAYS = ("test_kills.py", "test_secrets.py", "test_secrets_events.py")
@@ -175,6 +176,8 @@ def _run(home, salt, folders, rest):
         limit = LONGEST_RUN if needs_cluster else LONGEST_RUN_OF_GUESTS
         if set(parts) == {APART}:
             argv, limit = [*OWN_MOUNTS, *argv], LONGEST_RUN_OF_GUESTS
+        if set(parts) == {"vagrant"}:
+            argv, limit = [*OWN_MOUNTS, *argv], LONGEST_RUN_OF_VAGRANT
         try:
             return _call(argv, env, limit)
         except subprocess.TimeoutExpired:

@@ -10,7 +10,7 @@ from labkit.commands import LabError
 
 @pytest.fixture(autouse=True)
 def parts(monkeypatch):
-    monkeypatch.setattr(testing, "_folders", lambda: ["faults", "functional", "integration", "unit"])
+    monkeypatch.setattr(testing, "_folders", lambda: ["faults", "functional", "integration", "unit", "vagrant"])
 
 
 def runs(*words):
@@ -36,6 +36,7 @@ HERE = "tests/unit/test_labkit_testing.py"
         (["--salt", OLD], [(OLD, APART, []), (OLD, ALL, [])]),
         (["faults", "--kills", "200", "--seed", "7"], [(NEW, ["faults"], ["--kills", "200", "--seed", "7"])]),
         (["unit"], [(NEW, ["unit"], [])]),
+        (["vagrant"], [(NEW, ["vagrant"], [])]),
         (["unit", "functional", "-x"], [(NEW, ["unit", "functional"], ["-x"])]),
         (["functional", f"--salt={OLD}", "-k", "unit"], [(OLD, ["functional"], ["-k", "unit"])]),
         (["unit", "functional", HERE], [(NEW, ["functional"], [HERE])]),
