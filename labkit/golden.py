@@ -41,7 +41,14 @@ HARDWARE = {"id": "management", "kernel": "Linux", "mem_total": 4096, "num_cpus"
 INTERFACES = {"eth0": {"inet": [{"address": "192.168.0.10", "netmask": "255.255.255.0"}]}}
 
 # Each of these stands in a pillar here and must not stand in what is rendered.
-SECRETS = ("a role's password", "a key of Ceph's", "a handler's password", "an agent's password", "the agent's password", "a relay's password")
+SECRETS = (
+    "a role's password",
+    "a key of Ceph's",
+    "a handler's password",
+    "an agent's password",
+    "the agent's password",
+    "a relay's password",
+)
 
 # A pillar with facts of the minion that states ask for; ``only``: the folder of the state tree that it is for, or several, by how their
 # names begin.
