@@ -14,7 +14,7 @@ include:
 /etc/salt/minion.d/60-alerts.conf:
   salt_config.managed:
     - daemon: minion
-    - settings: {{ {'beacons': {'rbd_health': [{'interval': 5}, {'look': beacon.look}]}} | json }}
+    - settings: {{ {'beacons': {'rbd_health': [{'interval': 5}, {'look': beacon.look}]} } | json }}
     - mode: '0640'
     - require:
         - salt_config: /etc/salt/minion.d/50-site.conf

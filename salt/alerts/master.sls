@@ -21,7 +21,7 @@ include:
   'reactor': theirs.get('reactor', []) + [{'salt/beacon/*/rbd_health/': [etc ~ '/reactor.sls']}],
   'runner_dirs': theirs.get('runner_dirs', []) + [code ~ '/runners'],
   'utils_dirs': theirs.get('utils_dirs', ['/var/cache/salt/master/extmods/utils']) + [code ~ '/utils'],
-  'schedule': {'platform_alerts': {'function': 'platform_alerts.tick', 'seconds': 60, 'maxrunning': 1, 'return_job': False}},
+  'schedule': {'platform_alerts': {'function': 'platform_alerts.tick', 'seconds': 60, 'maxrunning': 1, 'return_job': False} },
 } %}
 {% if master.password %}
 {% do settings.platform_alerts.update({'password': etc ~ '/password'}) %}
