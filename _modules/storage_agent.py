@@ -3,7 +3,7 @@ The storage agent of the pillar's ``platform:agent``: the HTTP service that a pl
 """
 
 from saltplatform import storage_agent
-from saltrbd.errors import InvalidPillar
+from saltrbd import errors
 
 __virtualname__ = "storage_agent"
 
@@ -26,14 +26,14 @@ def layout():
     """
     try:
         return dict(storage_agent.read(__pillar__), mistakes=None)
-    except InvalidPillar as error:
+    except errors.InvalidPillar as error:
         return {"mistakes": str(error)}
 
 
 def account_line(name):
     """
     Return the line that the account's file must hold, ``USER:HASH``: the present one where it is of the pillar's user and password,
-    else one with a new salt. Needs openssl; raises InvalidPillar, CommandNotFound.
+    else one with a new salt. Needs openssl; raises errors.InvalidPillar, errors.CommandNotFound.
 
     name
         Path of the file.

@@ -8,7 +8,7 @@ The account of the storage agent as desired state: a file with the pillar's user
         - group: salt
 """
 
-from saltrbd.errors import CommandNotFound, InvalidPillar
+from saltrbd import errors
 
 __virtualname__ = "storage_agent"
 
@@ -31,9 +31,9 @@ def account(name, user="root", group="root", mode="0640"):
     """
     try:
         contents = __salt__["storage_agent.account_line"](name)
-    except InvalidPillar as error:
+    except errors.InvalidPillar as error:
         return {"name": name, "result": False, "changes": {}, "comment": str(error)}
-    except CommandNotFound as error:
+    except errors.CommandNotFound as error:
         # In a dry run of a host that gets openssl by an earlier state.
         if not __opts__["test"]:
             return {"name": name, "result": False, "changes": {}, "comment": str(error)}
