@@ -4,7 +4,7 @@ import glob
 import os
 from collections import namedtuple
 
-from saltrbd import errors
+from saltrbd import errors, layers
 from saltrbd.run import run, which
 
 # ``device`` is /dev/dm-N: the kernel's name, under which sysfs knows it.
@@ -24,18 +24,10 @@ def above(device, sysfs="/sys"):
     """Return the :class:`Layer` of LUKS that :func:`open_` put on a device, None where there is none."""
     for holder in sorted(glob.glob("{}/class/block/{}/holders/dm-*".format(sysfs, glob.escape(os.path.basename(device))))):
         # CRYPT-LUKS2-UUID-NAME
-        words, name = _read(os.path.join(holder, "dm/uuid")).split("-"), _read(os.path.join(holder, "dm/name"))
+        words, name = layers.attribute(os.path.join(holder, "dm/uuid")).split("-"), layers.attribute(os.path.join(holder, "dm/name"))
         if words[0] == "CRYPT" and len(words) > 1 and words[1] in ("LUKS1", "LUKS2") and name.startswith(_PREFIX):
             return Layer("/dev/" + os.path.basename(holder), name, words[1].lower())
     return None
-
-
-def _read(path):
-    try:
-        with open(path) as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def name_of(wanted):

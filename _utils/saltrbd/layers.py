@@ -11,7 +11,7 @@ def above(number, sys="/sys"):
     found, shared, names = [number], [], {number: _name_of(number, sys)}
     for one in found:  # grows
         for name in _on_top(names[one], sys):
-            other = _read(os.path.join(sys, "class/block", name, "dev"))
+            other = attribute(os.path.join(sys, "class/block", name, "dev"))
             if not other or other in names:
                 continue
             names[other] = name
@@ -42,7 +42,8 @@ def _entries(folder):
         return []
 
 
-def _read(path):
+def attribute(path):
+    """Return what a file of /sys says, empty for one that is not there."""
     try:
         with open(path) as file:
             return file.read().strip()
